@@ -1,0 +1,1 @@
+"""policyd: purpose-based access control for the National Pupil Database."""
