@@ -1,0 +1,225 @@
+"""Combine gates 5 to 9 for one declared purpose: the whole catalogue, sorted by verdict.
+
+Deny overrides: a field on which any deny rule is true or in error is withheld; the rest needs an allow
+rule that is true; of several transforms the join leaves, and obligations accumulate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from policyd.decision.gates import Admitted, gateway_fields
+from policyd.decision.snapshot import Snapshot
+from policyd.fieldset import positions
+from policyd.model import NO_OBLIGATIONS, Action, Effect, FieldMask, Obligations, Transform
+from policyd.obligation import merge
+from policyd.policy.conditions import ERROR, MISSING, TRUE, Truth
+from policyd.policy.policyset import Rule
+from policyd.reasons import GATE_OF, Reason
+from policyd.transform import SUPPRESS, join
+
+DEPARTMENT = "department"
+"""The organisation kind inside which fields of sensitivity A may stay (domain.md section 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A verdict that many fields share, with the obligations that come with it."""
+
+    effect: Effect
+    reason: Reason
+    rule: str
+    transform: Transform = ()
+    obligations: Obligations = NO_OBLIGATIONS
+
+    @property
+    def gate(self) -> int:
+        """The number of the gate that decided."""
+        return GATE_OF[self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One block of a partition of the catalogue."""
+
+    mask: FieldMask
+    grade: Grade
+
+
+def refused(reason: Reason, check: str) -> Grade:
+    return Grade(Effect.WITHHOLD, reason, f"gate:{GATE_OF[reason]}:{check}")
+
+
+def decide_purpose(
+    snapshot: Snapshot,
+    admitted: Admitted,
+    purpose: str,
+    action: Action,
+    values: Mapping[str, object],
+) -> list[Part]:
+    """Sort the whole catalogue by verdict for one purpose: gates 5 to 8, then the rules."""
+    policy = snapshot.policy
+    number = policy.graph.ids.index(purpose)
+    parts: list[Part] = []
+    left = policy.index.all
+
+    def withhold(mask: FieldMask, reason: Reason, check: str) -> None:
+        nonlocal left
+        if hit := mask & left:
+            parts.append(Part(hit, refused(reason, check)))
+            left &= ~hit
+
+    for check, mask in gateway_fields(snapshot, admitted):
+        withhold(mask, Reason.GATEWAY_PRECONDITION, check)
+    withhold(policy.classes.withdrawn, Reason.FIELD_WITHDRAWN, "withdrawn")
+    if admitted.organisation.kind != DEPARTMENT:
+        withhold(policy.classes.sensitivity["A"], Reason.FIELD_NEVER_EXTERNAL, "never-external")
+    withhold(~admitted.agreement.fields, Reason.FIELD_NOT_IN_AGREEMENT, "agreement-fields")
+    withhold(policy.prohibited[number], Reason.PURPOSE_PROHIBITED, "intended-purposes")
+    withhold(
+        ~(policy.full[number] | policy.conditional[number]),
+        Reason.PURPOSE_NOT_ALLOWED,
+        "intended-purposes",
+    )
+    truths = [atom.test(values.get(atom.attribute.name, MISSING)) for atom in policy.atoms]
+    held = [(rule, _truth(rule, truths)) for rule in policy.rules]
+    for rule, truth in held:
+        if not rule.allow and (hit := rule.true_mask & left if truth == TRUE else 0):
+            parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.DENIED_BY_RULE, rule.uid)))
+            left &= ~hit
+    for rule, truth in held:
+        if not rule.allow and truth >= ERROR and (hit := (rule.true_mask | rule.error_mask) & left):
+            parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.RULE_ERROR, rule.uid)))
+            left &= ~hit
+    granted = 0
+    for rule, truth in held:
+        if rule.allow and truth == TRUE:
+            granted |= rule.true_mask
+    withhold(~granted, Reason.NO_RULE_ALLOWS, "rules")
+    floor = policy.gateways.min_cell_count_floor if action is Action.COUNT else None
+    start = _Block(left, (), Obligations(min_cell_count=floor))
+    return parts + _grant(snapshot, admitted, number, start, held)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Granted fields that share what was imposed on them, and the rules that granted them."""
+
+    mask: FieldMask
+    transform: Transform
+    obligations: Obligations
+    rules: tuple[Rule, ...] = ()
+
+
+def _grant(
+    snapshot: Snapshot, admitted: Admitted, purpose: int, start: _Block, held: Iterable[tuple[Rule, Truth]]
+) -> list[Part]:
+    """Split the granted fields by transform, obligations and deciding rule."""
+    policy = snapshot.policy
+    authorities = admitted.organisation.local_authorities
+    blocks = [start] if start.mask else []
+    for use in policy.conditional_uses:
+        if use.purposes >> purpose & 1:
+            mask = use.fields & policy.conditional[purpose]
+            blocks = _refine(blocks, _Block(mask, (), use.duties.resolve(authorities)))
+    for rule, truth in held:
+        if not rule.allow or truth < ERROR:
+            continue
+        # In error a rule grants nothing, and still imposes what it would have imposed.
+        duties = rule.duties.resolve(authorities)
+        sure = rule.true_mask if truth == TRUE else 0
+        unsure = (rule.true_mask | rule.error_mask) & ~sure
+        blocks = _refine(blocks, _Block(sure, rule.grant, duties, (rule,)))
+        blocks = _refine(blocks, _Block(unsure, rule.grant, duties))
+    return [Part(block.mask, _granted(admitted, block)) for block in blocks]
+
+
+def _refine(blocks: list[_Block], imposed: _Block) -> list[_Block]:
+    """Impose a transform and obligations on the fields of ``imposed``, splitting blocks where it ends."""
+    result = []
+    for block in blocks:
+        if outside := block.mask & ~imposed.mask:
+            result.append(replace(block, mask=outside))
+        if inside := block.mask & imposed.mask:
+            result.append(
+                _Block(
+                    inside,
+                    join(block.transform, imposed.transform),
+                    merge((block.obligations, imposed.obligations)),
+                    block.rules + imposed.rules,
+                )
+            )
+    return result
+
+
+def _granted(admitted: Admitted, block: _Block) -> Grade:
+    """Name the deciding rule: the first uid among those that gave the verdict as it came out."""
+    transform, obligations = block.transform, block.obligations
+    first = next((rule for rule in block.rules if rule.grant == transform), block.rules[0])
+    if transform == SUPPRESS:
+        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, first.uid)
+    if obligations.setting is not None and admitted.service.setting not in obligations.setting:
+        return Grade(Effect.WITHHOLD, Reason.OBLIGATION_CONFLICT, first.uid)
+    effect = Effect.TRANSFORM if transform else Effect.RELEASE
+    return Grade(effect, Reason.NONE, first.uid, transform, obligations)
+
+
+def cross(ours: list[Part], theirs: list[Part]) -> list[Part]:
+    """Combine the verdicts of two purposes: a withheld field stays withheld, transforms join."""
+    return [
+        Part(mask, _worse(ours_part.grade, theirs_part.grade))
+        for ours_part in ours
+        for theirs_part in theirs
+        if (mask := ours_part.mask & theirs_part.mask)
+    ]
+
+
+def _worse(first: Grade, second: Grade) -> Grade:
+    withheld = [grade for grade in (first, second) if grade.effect is Effect.WITHHOLD]
+    if withheld:
+        return min(withheld, key=lambda grade: grade.gate)
+    transform = join(first.transform, second.transform)
+    if transform == SUPPRESS:
+        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, first.rule)
+    rule = next((grade.rule for grade in (first, second) if grade.transform == transform), first.rule)
+    obligations = merge((first.obligations, second.obligations))
+    if obligations.setting is not None and not obligations.setting:
+        return Grade(Effect.WITHHOLD, Reason.OBLIGATION_CONFLICT, first.rule)
+    return Grade(Effect.TRANSFORM if transform else Effect.RELEASE, Reason.NONE, rule, transform, obligations)
+
+
+def _truth(rule: Rule, truths: list[Truth]) -> Truth:
+    """Evaluate the part of a rule that does not concern the field: an *and* of *ors* of *ands*."""
+    result = TRUE
+    for alternatives in rule.dynamic:
+        best = 0
+        for alternative in alternatives:
+            value = TRUE
+            for number in alternative:
+                value = min(value, truths[number])
+            best = max(best, value)
+        result = min(result, best)
+    return result
+
+
+def spread(parts: Sequence[Part], size: int) -> Sequence[int]:
+    """Turn a partition round: the number of its part for each position.
+
+    ``format`` writes a mask as text in C, and adding the parts as one big number each costs no loop
+    over fields. Beyond 255 parts, which no real policy set comes near, a plain list is made.
+    """
+    if len(parts) > 255:
+        slow = [0] * size
+        for number, part in enumerate(parts):
+            for position in positions(part.mask):
+                slow[position] = number
+        return slow
+    total = 0
+    for number, part in enumerate(parts):
+        digits = format(part.mask, f"0{size}b").encode()
+        total += int.from_bytes(digits.translate(_ONES), "big") * number
+    return total.to_bytes(size, "little")
+
+
+_ONES = bytes(1 if value == ord("1") else 0 for value in range(256))

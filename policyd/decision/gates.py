@@ -1,0 +1,198 @@
+"""Gates 1 to 5: what must hold before any field is looked at (DESIGN.md section 3.2).
+
+Gates are code and no rule can loosen them. Each returns the first reason to refuse, in the order of
+the section, with one change: whose agreement it is comes before its dates, so that nobody learns the
+state of somebody else's (docs/adr/0003-order-of-gates.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from policyd.decision.accreditation import Standing, boundaries, standing
+from policyd.decision.snapshot import CompiledAgreement, Snapshot
+from policyd.model import (
+    AccreditationStatus,
+    Claimed,
+    DataService,
+    FieldMask,
+    Instant,
+    Organisation,
+    Request,
+    Requester,
+    Status,
+)
+from policyd.policy.gateways import Check, Gateway
+from policyd.purpose import PurposeError
+from policyd.reasons import Reason
+
+INDIVIDUAL_DECISION = "individual-decision"
+"""The purpose below which everything is a measure or decision about a particular pupil (Art 84C)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the whole question is refused; ``check`` names the check within the gate."""
+
+    reason: Reason
+    check: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who asks, through what and under what, as far as that could be established."""
+
+    service: DataService | None = None
+    requester: Requester | None = None
+    organisation: Organisation | None = None
+    agreement: CompiledAgreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The parties of a question that passed gates 1 to 3."""
+
+    service: DataService
+    requester: Requester
+    organisation: Organisation
+    agreement: CompiledAgreement
+    standing: Standing
+
+
+def admit(
+    snapshot: Snapshot, request: Request, *, now: Instant
+) -> tuple[Parties, Admitted | None, Refusal | None]:
+    """Pass gates 1 to 3; gives either who was admitted or why not, and what was established so far."""
+    service = snapshot.services.get(request.verified.spiffe_id)
+    if service is None:
+        return Parties(), None, Refusal(Reason.DATA_SERVICE_UNKNOWN, "data-service")
+    parties = Parties(service)
+    if service.status is not Status.ACTIVE:
+        return parties, None, Refusal(Reason.DATA_SERVICE_SUSPENDED, "data-service")
+    token = request.verified.token
+    if token is None:
+        return parties, None, Refusal(Reason.REQUESTER_UNVERIFIED, request.verified.token_error or "token")
+    requester = snapshot.requesters.get((token.issuer, token.subject))
+    if requester is None:
+        return parties, None, Refusal(Reason.REQUESTER_UNKNOWN, "requester")
+    organisation = snapshot.organisations.get(requester.organisation)
+    parties = Parties(service, requester, organisation)
+    if requester.status is not Status.ACTIVE:
+        return parties, None, Refusal(Reason.REQUESTER_SUSPENDED, "requester")
+    if organisation is None or not _usable(organisation, now):
+        return parties, None, Refusal(Reason.ORGANISATION_SUSPENDED, "organisation")
+    compiled = snapshot.agreements.get(request.claimed.agreement)
+    if compiled is None:
+        return parties, None, Refusal(Reason.AGREEMENT_UNKNOWN, "agreement")
+    agreement = compiled.agreement
+    if (
+        agreement.organisation != organisation.id
+        or requester.id not in agreement.requesters
+        or service.id not in agreement.data_services
+    ):
+        return parties, None, Refusal(Reason.AGREEMENT_NOT_YOURS, "agreement")
+    parties = Parties(service, requester, organisation, compiled)
+    refusal = _agreement_refusal(compiled, request.claimed, service, now)
+    if refusal is not None:
+        return parties, None, refusal
+    own = standing(snapshot, requester, agreement.scheme, now=now)
+    return parties, Admitted(service, requester, organisation, compiled, own), None
+
+
+def _usable(organisation: Organisation, now: Instant) -> bool:
+    """Return whether the organisation is active and verified since its name or control last changed."""
+    changed = organisation.changed_at
+    if changed is not None and changed <= now and organisation.verified_at <= changed:
+        return False
+    return organisation.status is Status.ACTIVE
+
+
+def _agreement_refusal(
+    compiled: CompiledAgreement, claimed: Claimed, service: DataService, now: Instant
+) -> Refusal | None:
+    agreement = compiled.agreement
+    if agreement.status is not Status.ACTIVE:
+        return Refusal(Reason.AGREEMENT_SUSPENDED, "agreement")
+    if now < agreement.from_at:
+        return Refusal(Reason.AGREEMENT_NOT_STARTED, "agreement")
+    if now >= agreement.until_at:
+        return Refusal(Reason.AGREEMENT_EXPIRED, "agreement")
+    if service.setting != agreement.setting:
+        return Refusal(Reason.SETTING_NOT_APPROVED, "setting")
+    if claimed.action not in agreement.actions:
+        return Refusal(Reason.ACTION_NOT_APPROVED, "action")
+    return None
+
+
+def purpose_refusal(snapshot: Snapshot, compiled: CompiledAgreement, purpose: str) -> Refusal | None:
+    """Pass gate 4 for one declared purpose."""
+    graph = snapshot.policy.graph
+    try:
+        bit = graph.bit(purpose)
+    except PurposeError:
+        return Refusal(Reason.PURPOSE_UNKNOWN, "purpose")
+    if not graph.requestable & bit:
+        return Refusal(Reason.PURPOSE_NOT_REQUESTABLE, "purpose")
+    if not compiled.purposes & bit:
+        return Refusal(Reason.PURPOSE_NOT_IN_AGREEMENT, "purpose")
+    return None
+
+
+def gateway_refusal(snapshot: Snapshot, admitted: Admitted, purpose: str, *, now: Instant) -> Refusal | None:
+    """Pass the part of gate 5 that concerns the whole question."""
+    gateway = snapshot.policy.gateways.by_id.get(admitted.agreement.agreement.gateway)
+    if gateway is None or not gateway.in_force(now):
+        return Refusal(Reason.GATEWAY_NOT_IN_FORCE, "gateway")
+    for precondition in gateway.preconditions:
+        if not _holds(snapshot, admitted, purpose, precondition.check, precondition.values):
+            return Refusal(Reason.GATEWAY_PRECONDITION, precondition.check.value)
+    return None
+
+
+def _holds(
+    snapshot: Snapshot, admitted: Admitted, purpose: str, check: Check, values: frozenset[str]
+) -> bool:
+    match check:
+        case Check.ACCREDITED_PERSON:
+            return admitted.standing.status is AccreditationStatus.VALID
+        case Check.ACCREDITED_PROJECT:
+            return admitted.agreement.agreement.project_accredited
+        case Check.ACCREDITED_SETTING:
+            return admitted.service.setting in values
+        case Check.ORGANISATION_KIND:
+            return admitted.organisation.kind in values
+        case Check.NOT_INDIVIDUAL_DECISION:
+            graph = snapshot.policy.graph
+            return INDIVIDUAL_DECISION not in graph.names(graph.up(graph.bit(purpose)))
+        case Check.DEIDENTIFIED | Check.ARTICLE9:
+            return True  # these withhold fields: gateway_fields
+
+
+def gateway_fields(snapshot: Snapshot, admitted: Admitted) -> list[tuple[str, FieldMask]]:
+    """Return the fields that the gateway's preconditions withhold, by check."""
+    gateway: Gateway = snapshot.policy.gateways.by_id[admitted.agreement.agreement.gateway]
+    classes = snapshot.policy.classes
+    found = []
+    for precondition in gateway.preconditions:
+        if precondition.check is Check.DEIDENTIFIED:
+            found.append((precondition.check.value, classes.risk[1] | classes.risk[2]))
+        elif precondition.check is Check.ARTICLE9 and admitted.agreement.agreement.article9 == "none":
+            found.append((precondition.check.value, classes.sensitivity["D"]))
+    return found
+
+
+def time_boundaries(snapshot: Snapshot, parties: Parties) -> list[Instant]:
+    """Return every instant at which a gate could come out differently by time alone."""
+    found: list[Instant] = []
+    if parties.organisation is not None and parties.organisation.changed_at is not None:
+        found.append(parties.organisation.changed_at)
+    if parties.requester is not None:
+        found += boundaries(snapshot, parties.requester)
+    if parties.agreement is not None:
+        agreement = parties.agreement.agreement
+        found += (agreement.from_at, agreement.until_at)
+        gateway = snapshot.policy.gateways.by_id.get(agreement.gateway)
+        for bound in (gateway.valid_from, gateway.valid_until) if gateway else ():
+            if bound is not None:
+                found.append(bound)
+    return found

@@ -1,0 +1,205 @@
+"""Fields as bits: positions of one catalogue, and names resolved to them (DESIGN.md section 3.1).
+
+A concrete column such as ``SC_Pupil.Ethnicity_SPR19`` matches one pattern ``Ethnicity_[term][yy]`` of
+one field. Resolution is a few dictionary look-ups: the name is generalised back to the patterns that
+could have made it, never matched against every pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from policyd.model import FieldMask
+
+TERMS = ("AUT", "SPR", "SUM")
+MAX_REPEAT = 40
+"""The highest ``[n]``: exclusions come in at most 40 repeated blocks (domain.md section 1)."""
+_MEMO_LIMIT = 65_536
+
+_ID = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+", re.ASCII)
+_PLACEHOLDER = re.compile(r"\[[^\]]*\]")
+_YEAR_PREFIX = re.compile(r"(\[term\]|AUT|SPR|SUM|ab|ex)\[yy\]$", re.IGNORECASE)
+_CONCRETE = re.compile(r"(?P<stem>.*?)(?P<term>aut|spr|sum)?(?P<yy>\d\d)", re.ASCII | re.DOTALL)
+_REPEAT = re.compile(r"(?P<head>.*_)(?P<n>[1-9]\d?)(?P<tail>_[^\d]*)", re.ASCII | re.DOTALL)
+
+
+class NameClash(ValueError):
+    """Two fields of one table could be meant by the same name; ``first`` and ``second`` are their ids."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        self.name, self.first, self.second = name, first, second
+        super().__init__(f"`{name}` could mean `{first}` or `{second}`")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A resolved name: ``bit`` is ``1 << position``; an empty term or year 0 where the name has none."""
+
+    position: int
+    bit: FieldMask
+    term: str = ""
+    year: int = 0
+
+
+def academic_year(term: str, yy: int) -> int:
+    """Return the first calendar year of the academic year that ``term`` and two digits name.
+
+    AUT19 is the autumn of 2019/20; every other suffix (SPR, SUM, ``_ab``, ``_ex``) names the year in
+    which the academic year ends. The NPD begins in 1995/96, so 90 to 99 are of the last century.
+    """
+    calendar = 1900 + yy if yy >= 90 else 2000 + yy
+    return calendar if term.upper() == "AUT" else calendar - 1
+
+
+def pattern_problem(pattern: str) -> str:
+    """Say what is wrong with a column pattern; empty when nothing is."""
+    placeholders = _PLACEHOLDER.findall(pattern)
+    for placeholder in placeholders:
+        if placeholder not in ("[term]", "[yy]", "[n]"):
+            return f"column `{pattern}` has the unknown placeholder `{placeholder}`; use [term], [yy] or [n]"
+    if len(placeholders) != len(set(placeholders)):
+        return f"column `{pattern}` repeats a placeholder"
+    if "[yy]" in placeholders and _YEAR_PREFIX.search(pattern) is None:
+        return (
+            f"column `{pattern}`: [yy] must stand last, after [term], AUT, SPR, SUM, ab or ex, "
+            "so that its academic year is known"
+        )
+    if "[term]" in placeholders and "[yy]" not in placeholders:
+        return f"column `{pattern}` has [term] without [yy]"
+    if "[n]" in placeholders and not re.search(r"_\[n\]_", pattern):
+        return f"column `{pattern}`: [n] must stand between underscores"
+    return ""
+
+
+def positions(mask: FieldMask) -> Iterator[int]:
+    """Yield the positions in ``mask``, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+class FieldIndex:
+    """The positions and names of one catalogue. Immutable; safe to share between threads.
+
+    Positions follow the ids sorted without case, so they depend on what the catalogue holds and not
+    on the order in which files were read.
+    """
+
+    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+        """Index ``fields``: id to column patterns.
+
+        Raises:
+            ValueError: an id or a pattern has the wrong form.
+            NameClash: a name would resolve to two fields.
+        """
+        self.ids: tuple[str, ...] = tuple(sorted(fields, key=lambda name: (name.casefold(), name)))
+        self.all: FieldMask = (1 << len(self.ids)) - 1
+        self._exact: dict[str, int] = {}
+        self._patterns: dict[str, int] = {}
+        self._memo: dict[str, Column] = {}
+        for position, name in enumerate(self.ids):
+            if _ID.fullmatch(name) is None:
+                raise ValueError(f"`{name}` is not a field id; write Table.name with letters, digits and _")
+            self._add(self._exact, name.lower(), position)
+        for position, name in enumerate(self.ids):
+            table = name.split(".", 1)[0].lower()
+            for pattern in fields[name]:
+                if problem := pattern_problem(pattern):
+                    raise ValueError(problem)
+                keys = self._patterns if "[" in pattern else self._exact
+                self._add(keys, f"{table}.{pattern.lower()}", position)
+        self._refuse_overlaps()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def position(self, field_id: str) -> int | None:
+        """Return the position of a field id (case ignored), or None. Concrete columns are not ids."""
+        found = self._exact.get(field_id.lower())
+        return found if found is not None and self.ids[found].lower() == field_id.lower() else None
+
+    def mask(self, field_ids: Iterable[str]) -> tuple[FieldMask, tuple[str, ...]]:
+        """Return the mask of the known ids and the ids that are not known, in order."""
+        mask, unknown = 0, []
+        for name in field_ids:
+            position = self.position(name)
+            if position is None:
+                unknown.append(name)
+            else:
+                mask |= 1 << position
+        return mask, tuple(unknown)
+
+    def names(self, mask: FieldMask) -> tuple[str, ...]:
+        """Return the ids in ``mask``, by position."""
+        return tuple(self.ids[position] for position in positions(mask))
+
+    def resolve(self, name: str) -> Column | None:
+        """Resolve an id or a concrete column, ignoring case; None when it is no field, or not just one."""
+        column = self._memo.get(name)
+        if column is None:
+            column = self._resolve(name)
+            if column is not None:
+                if len(self._memo) >= _MEMO_LIMIT:  # every spelling of a name is an entry of its own
+                    self._memo.clear()
+                self._memo[name] = column
+        return column
+
+    def _resolve(self, name: str) -> Column | None:
+        if not name.isascii():  # SECURITY: lower() maps the KELVIN SIGN to `k`
+            return None
+        name = name.lower()
+        found = {Column(p, 1 << p) for p in (self._exact.get(name),) if p is not None}
+        found.update(self._pattern_matches(name))
+        return found.pop() if len(found) == 1 else None
+
+    def _pattern_matches(self, name: str) -> Iterator[Column]:
+        for stem in _with_repeat(name):
+            if (p := self._patterns.get(stem)) is not None:
+                yield Column(p, 1 << p)
+        match = _CONCRETE.fullmatch(name)
+        if match is None:
+            return
+        yy, term = int(match["yy"]), match["term"] or ""
+        for stem in _with_repeat(match["stem"] + (f"{term}" if term else "")):
+            if (p := self._patterns.get(f"{stem}[yy]")) is not None:
+                yield Column(p, 1 << p, term.upper(), academic_year(term, yy))
+        if term:
+            for stem in _with_repeat(match["stem"]):
+                if (p := self._patterns.get(f"{stem}[term][yy]")) is not None:
+                    yield Column(p, 1 << p, term.upper(), academic_year(term, yy))
+
+    def _add(self, keys: dict[str, int], key: str, position: int) -> None:
+        other = keys.setdefault(key, position)
+        if other != position:
+            raise NameClash(key, self.ids[other], self.ids[position])
+
+    def _refuse_overlaps(self) -> None:
+        for key, position in self._exact.items():
+            for column in self._pattern_matches(key):
+                if column.position != position:
+                    raise NameClash(key, self.ids[position], self.ids[column.position])
+        for key, position in self._patterns.items():
+            for sample in _samples(key):
+                for column in self._pattern_matches(sample):
+                    if column.position != position:
+                        raise NameClash(sample, self.ids[position], self.ids[column.position])
+
+
+def _with_repeat(stem: str) -> Iterator[str]:
+    """Yield ``stem``, and ``stem`` with its repeat number generalised to ``[n]``."""
+    yield stem
+    match = _REPEAT.fullmatch(stem)
+    if match is not None and int(match["n"]) <= MAX_REPEAT:
+        yield f"{match['head']}[n]{match['tail']}"
+
+
+def _samples(pattern: str) -> Iterator[str]:
+    """Yield concrete names that a pattern stands for: enough to meet any other pattern that overlaps."""
+    terms = [term.lower() for term in TERMS] if "[term]" in pattern else [""]
+    numbers = ["1", str(MAX_REPEAT)] if "[n]" in pattern else [""]
+    for term in terms:
+        for number in numbers:
+            yield pattern.replace("[term]", term).replace("[n]", number).replace("[yy]", "19")

@@ -1,0 +1,206 @@
+"""Rules: py-abac policies with our own keys beside them, read, validated and taken apart.
+
+`py_abac.Policy.from_json` parses every rule, and the conditions are compiled from the objects that it
+returns; its evaluator never runs here (trust.md section 7).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from py_abac import Policy
+from py_abac.exceptions import PolicyCreateError
+
+from policyd.errors import Place
+from policyd.model import Transform
+from policyd.policy.attributes import Attribute, Part, path_name
+from policyd.policy.conditions import FALSE, TRUE, Test, check, compile_condition
+from policyd.policy.grants import NO_DUTIES, Duties, read_duties, read_grant
+from policyd.policy.reader import ID, Reader, nearest
+from policyd.policy.source import Node, plain
+
+
+class Effect(StrEnum):
+    """What a rule does where it holds."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One condition on one attribute; equal keys mean the same condition, which is evaluated once.
+
+    ``only`` are the values that make it true, where that is a finite list.
+    """
+
+    attribute: Attribute
+    key: str
+    test: Test
+    only: frozenset[str] | None = None
+
+
+Alternatives = tuple[tuple[Atom, ...], ...]
+"""An *or* of *ands*."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSource:
+    """One rule as written: ``resource_ids`` are target patterns, ``parts`` its conditions by part."""
+
+    uid: str
+    why: str
+    effect: Effect
+    grant: Transform
+    duties: Duties
+    resource_ids: tuple[str, ...]
+    parts: Mapping[Part, Alternatives]
+    place: Place
+    content: Any
+
+
+_KEYS = {"uid", "why", "effect", "rules"}
+_ALLOW_KEYS = {"grant", "obligations"}
+_TARGETS: Mapping[str, tuple[Part, str]] = {
+    "subject_id": (Part.SUBJECT, "requester.id"),
+    "resource_id": (Part.RESOURCE, "field"),
+    "action_id": (Part.ACTION, "action"),
+}
+_PATTERN = re.compile(r"[A-Za-z0-9_.*-]+", re.ASCII)
+
+
+def read_rule(reader: Reader, node: Node, attributes: Mapping[str, Attribute]) -> RuleSource | None:
+    """Read one rule; None when it has mistakes, which are all on record then."""
+    before = len(reader.problems)
+    fields = reader.mapping(node, required=_KEYS, optional={"targets", *_ALLOW_KEYS})
+    uid = reader.ident(fields["uid"], ID)
+    why = reader.text(fields["why"])
+    effect = reader.one_of(fields["effect"], Effect)
+    if effect is Effect.DENY:
+        for key in _ALLOW_KEYS & fields.keys():
+            reader.fail(fields[key], f"a deny rule takes no `{key}`")
+    elif "grant" not in fields and fields["effect"].value == Effect.ALLOW.value:
+        reader.fail(node, "an allow rule says what it grants; write `grant: release` or a transform")
+    targets = _read_targets(reader, fields.get("targets"))
+    parts = reader.mapping(fields["rules"], optional=[part.value for part in Part])
+    for name, part in parts.items():
+        _check_part(reader, part, Part(name), attributes)
+    grant = read_grant(reader, fields.get("grant"))
+    duties = read_duties(reader, fields["obligations"]) if "obligations" in fields else NO_DUTIES
+    if len(reader.problems) > before:
+        return None
+    document = {
+        "uid": uid,
+        "description": why,
+        "effect": effect.value,
+        "targets": {key: list(patterns) for key, patterns in targets.items()},
+        "rules": {name: plain(part) for name, part in parts.items()},
+    }
+    try:
+        policy = Policy.from_json(document)
+    except PolicyCreateError as error:
+        reader.fail(node, f"py-abac refuses rule `{uid}`: {' '.join(str(error).split())}")
+        return None
+    return RuleSource(
+        uid=uid,
+        why=why,
+        effect=effect,
+        grant=grant,
+        duties=duties,
+        resource_ids=targets.get("resource_id", ("*",)),
+        parts=_compile_parts(policy, document, targets, attributes),
+        place=node.place,
+        content=plain(node),
+    )
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """Compile a target pattern, in which only `*` is special."""
+    return re.compile("[^\n]*".join(re.escape(piece) for piece in pattern.split("*")))
+
+
+def _read_targets(reader: Reader, node: Node | None) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for key, value in reader.mapping(node, optional=list(_TARGETS)).items():
+        entries = reader.entries(value) if isinstance(value.value, tuple) else (value,)
+        if not entries:
+            reader.fail(value, f"`{key}` over an empty list never matches")
+        for entry in entries:
+            pattern = reader.text(entry)
+            if pattern and not _PATTERN.fullmatch(pattern):
+                reader.fail(entry, f"`{pattern}`: a target is an id in which only `*` is special")
+            found[key] = (*found.get(key, ()), pattern)
+    return found
+
+
+def _check_part(reader: Reader, node: Node, part: Part, attributes: Mapping[str, Attribute]) -> None:
+    if node.value == ():
+        reader.fail(node, f"`{part}: []` never holds; leave it out or write a mapping")
+    alternatives = reader.entries(node) if isinstance(node.value, tuple) else (node,)
+    for alternative in alternatives:
+        conditions = reader.table(alternative)
+        if not conditions and len(alternatives) > 1:
+            reader.fail(alternative, "an empty alternative always holds")
+        for path, condition in conditions.items():
+            place = alternative.key_places[path]
+            name = path_name(path)
+            if name is None:
+                reader.fail(place, f"`{path}` is not a path; write `$.name` or `$.name.name`")
+            elif name not in attributes:
+                reader.fail(place, f"unknown attribute `{name}`{nearest(name, attributes)}")
+            elif attributes[name].part is not part:
+                reader.fail(place, f"`{path}` belongs under `{attributes[name].part}`, not `{part}`")
+            else:
+                check(reader, condition, attributes[name])
+
+
+def _compile_parts(
+    policy: Policy,
+    document: Mapping[str, Any],
+    targets: Mapping[str, tuple[str, ...]],
+    attributes: Mapping[str, Attribute],
+) -> dict[Part, Alternatives]:
+    parts: dict[Part, Alternatives] = {}
+    for name in document["rules"]:
+        parsed, written = getattr(policy.rules, name), document["rules"][name]
+        if not isinstance(parsed, list):
+            parsed, written = [parsed], [written]
+        parts[Part(name)] = tuple(
+            tuple(
+                _atom(attributes[str(path_name(path))], condition, text[path])
+                for path, condition in alternative.items()
+            )
+            for alternative, text in zip(parsed, written, strict=True)
+        )
+    for key in ("subject_id", "action_id"):
+        patterns = tuple(pattern for pattern in targets.get(key, ("*",)))
+        if "*" not in patterns:
+            part, name = _TARGETS[key]
+            aimed = _target_atom(attributes[name], patterns)
+            parts[part] = tuple((aimed, *alternative) for alternative in parts.get(part, ((),)))
+    return parts
+
+
+def _atom(attribute: Attribute, condition: Any, written: Mapping[str, Any]) -> Atom:
+    only = None
+    if written["condition"] == "Equals":
+        only = frozenset({written["value"]})
+    elif written["condition"] == "IsIn":
+        only = frozenset(str(value) for value in written["values"])
+    key = json.dumps([attribute.name, written], sort_keys=True)
+    return Atom(attribute, key, compile_condition(condition, attribute), only)
+
+
+def _target_atom(attribute: Attribute, patterns: tuple[str, ...]) -> Atom:
+    globs = tuple(glob(pattern) for pattern in patterns)
+
+    def test(value: object) -> int:
+        # Both target attributes are always present and text.
+        return TRUE if any(each.fullmatch(str(value)) for each in globs) else FALSE
+
+    return Atom(attribute, json.dumps(["target", attribute.name, sorted(patterns)]), test)
