@@ -1,0 +1,130 @@
+"""The configuration of one node: `policyd.yaml` in its data directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from policyd.identity.jwks import ALGORITHMS, Issuer
+from policyd.policy.reader import ID, Reader
+from policyd.policy.source import Node
+
+FILE = "policyd.yaml"
+DEFAULT_ADDRESS = "127.0.0.1:50151"
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
+_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,253}[a-z0-9])?", re.ASCII)
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of mutual TLS: the authority of clients, and the server's certificate and key, all PEM."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a node needs to run. Paths are absolute; ``trusted_nodes`` are raw Ed25519 keys by id.
+
+    ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
+    """
+
+    data: Path
+    node: str
+    address: str
+    trust_domain: str
+    audience: str
+    policy: Path
+    tls: Tls
+    issuers: tuple[Issuer, ...]
+    trusted_nodes: Mapping[str, bytes]
+    calls: int = 256
+    watches: int = 16
+
+    @property
+    def ledger(self) -> Path:
+        """The directory of this node's log."""
+        return self.data / "nodes" / self.node
+
+    @property
+    def keys(self) -> Path:
+        """The directory of the node's keys."""
+        return self.data / "keys"
+
+    @property
+    def state(self) -> Path:
+        """The file of the embedded state store."""
+        return self.data / "state.db"
+
+    @property
+    def origin(self) -> str:
+        """The name of this node's log."""
+        return f"{self.trust_domain}/policyd/{self.node}"
+
+
+def read_config(data: Path) -> Config:
+    """Read `policyd.yaml` in the data directory; relative paths are taken from there.
+
+    Raises:
+        SourceError: it is not there or has mistakes; holds all of them.
+    """
+    reader = Reader()
+    top = reader.mapping(
+        reader.file(data / FILE),
+        required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
+        optional={"calls", "watches"},
+    )
+    tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
+    config = Config(
+        data=data.absolute(),
+        node=reader.ident(top["node"], ID),
+        address=_matching(reader, top["address"], _ADDRESS, "an address such as 127.0.0.1:50151"),
+        trust_domain=_matching(reader, top["trust_domain"], _DOMAIN, "a lower-case domain name"),
+        audience=reader.text(top["audience"]),
+        policy=_path(reader, top["policy"], data),
+        tls=Tls(
+            authority=_path(reader, tls["authority"], data),
+            certificate=_path(reader, tls["certificate"], data),
+            key=_path(reader, tls["key"], data),
+        ),
+        issuers=tuple(_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
+        trusted_nodes={
+            name: bytes.fromhex(_matching(reader, value, _PUBLIC_KEY, "64 hex digits"))
+            for name, value in reader.table(top["trusted_nodes"]).items()
+        },
+        calls=reader.integer(top["calls"], minimum=1, maximum=10_000) if "calls" in top else 256,
+        watches=reader.integer(top["watches"], minimum=1, maximum=10_000) if "watches" in top else 16,
+    )
+    if isinstance(top["issuers"].value, tuple) and not config.issuers:
+        reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
+    reader.finish()
+    return config
+
+
+def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:
+    fields = reader.mapping(node, required={"issuer", "jwks", "algorithms"}, optional={"audience"})
+    algorithms = reader.each(fields["algorithms"], lambda entry: reader.one_of(entry, sorted(ALGORITHMS)))
+    return Issuer(
+        issuer=reader.text(fields["issuer"]),
+        jwks=_path(reader, fields["jwks"], data),
+        algorithms=algorithms,
+        audience=reader.text(fields.get("audience")),
+    )
+
+
+def _matching(reader: Reader, node: Node, pattern: re.Pattern[str], wanted: str) -> str:
+    text = reader.text(node)
+    if text and not pattern.fullmatch(text):
+        reader.fail(node, f"`{text}` is not {wanted}")
+        return ""
+    return text
+
+
+def _path(reader: Reader, node: Node, data: Path) -> Path:
+    return data.absolute() / reader.text(node)

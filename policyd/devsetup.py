@@ -1,0 +1,100 @@
+"""Fill a data directory for one machine: keys, certificates, a token issuer and `policyd.yaml`.
+
+For development and the demo. In production an operator's own authority and issuer take these places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from policyd import clock
+from policyd.config import DEFAULT_ADDRESS, FILE, Config, read_config
+from policyd.errors import ConfigError
+from policyd.identity.issuer import JWKS_FILE, LocalIssuer
+from policyd.identity.keys import create_mac_key, create_signing_key, load_signing_key
+from policyd.identity.pki import Authority, open_authority
+
+TRUST_DOMAIN = "policyd.test"
+AUDIENCE = "policyd"
+ISSUER = "policyd-dev"
+NODE = "node-1"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFiles:
+    """Where a data service of this machine finds what it connects with."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Config:
+    """Make what is missing in ``data``, renew the server's certificate, and return the configuration.
+
+    Keys and `policyd.yaml` that are there stay as they are, so it may be run again at any time.
+
+    Raises:
+        ConfigError: a file cannot be written, or one that is there cannot be used.
+        SourceError: the `policyd.yaml` that is there has mistakes.
+    """
+    try:
+        for folder in (data, data / "keys", data / "tls", data / "nodes"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {error.filename}: {error.strerror}") from None
+    LocalIssuer.open(data / "issuer", name=ISSUER)
+    for name, create in (("node", create_signing_key), ("ledger", create_signing_key)):
+        if not (data / "keys" / f"{name}.key").exists():
+            create(data / "keys" / f"{name}.key")
+    if not (data / "keys" / "pseudonym.key").exists():
+        create_mac_key(data / "keys" / "pseudonym.key")
+    if not (data / FILE).exists():
+        _write_config(data, policy=policy.absolute(), address=address)
+    config = read_config(data)
+    now = clock.now()
+    _authority(data, config.trust_domain).server(f"spiffe://{config.trust_domain}/policyd", now=now).write(
+        data / "tls", name="server"
+    )
+    return config
+
+
+def client_files(config: Config, spiffe_id: str) -> ClientFiles:
+    """Make a certificate for a data service of this machine, valid for a day, and return where it is.
+
+    Raises:
+        ConfigError: the local authority cannot be used; production certificates come from elsewhere.
+    """
+    credentials = _authority(config.data, config.trust_domain).client(spiffe_id, now=clock.now())
+    folder = config.data / "tls" / "clients"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    certificate, key = credentials.write(folder, name=spiffe_id.rsplit("/", 1)[1])
+    return ClientFiles(config.tls.authority, certificate, key)
+
+
+def local_issuer(config: Config) -> LocalIssuer:
+    """Return the development issuer of this data directory."""
+    return LocalIssuer.open(config.data / "issuer", name=ISSUER)
+
+
+def _authority(data: Path, trust_domain: str) -> Authority:
+    return open_authority(data / "tls", trust_domain=trust_domain, now=clock.now())
+
+
+def _write_config(data: Path, *, policy: Path, address: str) -> None:
+    node = load_signing_key(data / "keys" / "node.key")
+    text = f"""\
+# One node of policyd. Every path may be absolute or relative to this file.
+node: {NODE}
+address: "{address}"
+trust_domain: {TRUST_DOMAIN}
+audience: {AUDIENCE}
+policy: "{policy}"
+tls: {{authority: tls/ca.pem, certificate: tls/server.pem, key: tls/server.key}}
+issuers:
+  - {{issuer: {ISSUER}, jwks: issuer/{JWKS_FILE}, algorithms: [EdDSA]}}
+trusted_nodes:
+  "{node.id}": {node.public.hex()}
+"""
+    (data / FILE).write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What surrounds every call, outermost first: the one list of interceptors (DESIGN.md section 2)."""

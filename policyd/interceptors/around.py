@@ -1,0 +1,64 @@
+"""Run something around every call, whatever its shape: the base of all interceptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import grpc
+
+
+class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Wraps the method in ``self.call(method, context)``, for plain and for streamed answers.
+
+    A streamed answer is wrapped while it is being iterated, where its errors arise.
+    """
+
+    def call(self, method: str, context: grpc.ServicerContext) -> AbstractContextManager[None]:
+        """Return what is entered before and left after the method ``/package.Service/Name`` runs."""
+        raise NotImplementedError
+
+    def intercept_service(
+        self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Wrap the handler that the rest of the list gives; None stays None (unknown method)."""
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None
+        method: str = handler_call_details.method
+        inner, request_streams = _behaviour(handler)
+        if handler.response_streaming:
+
+            def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+                with self.call(method, context):
+                    yield from inner(request, context)
+
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if request_streams
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(stream, handler.request_deserializer, handler.response_serializer)
+
+        def plain(request: Any, context: grpc.ServicerContext) -> Any:
+            with self.call(method, context):
+                return inner(request, context)
+
+        make = (
+            grpc.stream_unary_rpc_method_handler if request_streams else grpc.unary_unary_rpc_method_handler
+        )
+        return make(plain, handler.request_deserializer, handler.response_serializer)
+
+
+def is_ours(method: str) -> bool:
+    """Return whether a method is of this API, not of health or reflection."""
+    return method.startswith("/pbac.v1.")
+
+
+def _behaviour(handler: Any) -> tuple[Callable[..., Any], bool]:
+    for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+        behaviour = getattr(handler, name)
+        if behaviour is not None:
+            return behaviour, name.startswith("stream")
+    raise AssertionError("a handler has exactly one behaviour")

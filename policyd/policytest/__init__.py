@@ -1,0 +1,1 @@
+"""Policy tests: the cases that lie beside the policies, run against the compiled set."""

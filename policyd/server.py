@@ -1,0 +1,208 @@
+"""Compose one node: policy, state, ledger, identity and gRPC, started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from pbac.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    decision_pb2,
+    decision_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    seal_pb2,
+    seal_pb2_grpc,
+)
+
+from policyd.config import Config
+from policyd.errors import ConfigError
+from policyd.identity.keys import load_mac_key, load_signing_key
+from policyd.identity.token import TokenVerifier
+from policyd.interceptors.authentication import AuthenticationInterceptor
+from policyd.interceptors.deadline import DeadlineInterceptor
+from policyd.interceptors.errors import ErrorInterceptor
+from policyd.interceptors.limits import LimitsInterceptor
+from policyd.interceptors.tracing import TracingInterceptor
+from policyd.ledger.writer import Ledger
+from policyd.policy.load import load_policy_set
+from policyd.policy.policyset import PolicySet
+from policyd.registry.store import EmbeddedStore
+from policyd.service.decision_service import DecisionServicer
+from policyd.service.node import Node
+from policyd.service.seal_service import SealServicer
+from policyd.state import StateFollower, activate, current_of
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+HEALTH_S = 0.25
+_SPARE_THREADS = 8
+"""For health and reflection, so that a full house of calls cannot make the node look dead."""
+
+SERVICES = (
+    decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
+    policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name,
+    registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
+    seal_pb2.DESCRIPTOR.services_by_name["SealService"].full_name,
+    audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+)
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", 256),
+    # A second server on a taken port must fail, not share it.
+    ("grpc.so_reuseport", 0),
+    # An open connection outlives its certificate, so it is made anew twice an hour.
+    ("grpc.max_connection_age_ms", 30 * 60 * 1000),
+    ("grpc.max_connection_age_grace_ms", 60 * 1000),
+    ("grpc.server_handshake_timeout_ms", 10 * 1000),
+    ("grpc.http2.max_ping_strikes", 2),
+)
+
+
+class Server:
+    """One node. ``start`` returns when it serves; ``stop`` drains. Not for reuse after ``stop``."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.address = config.address
+        self._stack = ExitStack()
+        self._stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._health = health.HealthServicer(experimental_non_blocking=True)
+
+    def start(self) -> None:
+        """Load everything, open the ledger and serve.
+
+        Raises:
+            SourceError: the policy set has mistakes.
+            ConfigError: a key, a certificate or the address cannot be used.
+            StateCorrupt, StateConflict, NotServing: the state store cannot be used.
+            LedgerClosed, LedgerCorrupt: the ledger cannot be opened; nothing could be recorded.
+        """
+        with ExitStack() as stack:
+            self._compose(stack)
+            self._stack = stack.pop_all()
+
+    def stop(self, *, grace_s: float = 5.0) -> None:
+        """Refuse new calls, let those in progress finish within ``grace_s``, and close everything."""
+        if self._stopping.is_set():
+            self._stopped.wait()
+            return
+        self._stopping.set()
+        self._health.enter_graceful_shutdown()
+        self.grpc.stop(grace_s).wait()
+        self._stack.close()
+        self._stopped.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the server has stopped, or for ``timeout_s``; return whether it has."""
+        return self._stopped.wait(timeout_s)
+
+    def _compose(self, stack: ExitStack) -> None:
+        config = self.config
+        self.policy: PolicySet = load_policy_set(config.policy)
+        verifier = TokenVerifier(config.issuers, audience=config.audience)
+        pseudonyms = load_mac_key(config.keys / "pseudonym.key")
+        signer = load_signing_key(config.keys / "node.key")
+        ledger_key = load_signing_key(config.keys / "ledger.key")
+        config.ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.ledger = stack.enter_context(
+            Ledger.open(config.ledger, origin=config.origin, signing_key=ledger_key.private)
+        )
+        store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
+        state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
+        self.node = Node(
+            current_of(self.policy, state),
+            ledger=self.ledger,
+            verifier=verifier,
+            pseudonym_key=pseudonyms.secret,
+        )
+        follower = StateFollower(
+            self.node, store, state=state, policy=self.policy, directory=config.policy, ledger=self.ledger
+        )
+        self._listen(stack)
+        follower.start()
+        stack.callback(follower.stop)
+        watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
+        watcher.start()
+
+    def _listen(self, stack: ExitStack) -> None:
+        config = self.config
+        threads = config.calls + config.watches + _SPARE_THREADS
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        stack.callback(pool.shutdown)
+        self.grpc = grpc.server(
+            pool,
+            # The order of DESIGN.md section 2, outermost first.
+            interceptors=[
+                ErrorInterceptor(),
+                TracingInterceptor(),
+                DeadlineInterceptor(),
+                LimitsInterceptor(calls=config.calls, watches=config.watches),
+                AuthenticationInterceptor(trust_domain=config.trust_domain),
+            ],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=threads,
+        )
+        decision: Any = decision_pb2_grpc
+        seal: Any = seal_pb2_grpc
+        decision.add_DecisionServiceServicer_to_server(DecisionServicer(self.node), self.grpc)
+        seal.add_SealServiceServicer_to_server(SealServicer(self.node), self.grpc)
+        _register_unbuilt(self.grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.grpc)
+        try:
+            credentials = grpc.ssl_server_credentials(
+                [(config.tls.key.read_bytes(), config.tls.certificate.read_bytes())],
+                root_certificates=config.tls.authority.read_bytes(),
+                require_client_auth=True,
+            )
+        except OSError as error:
+            raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+        try:
+            port = self.grpc.add_secure_port(config.address, credentials)
+        except RuntimeError:
+            port = 0
+        if not port:
+            message = (
+                f"cannot listen on {config.address}: it is in use, or the certificate does not fit its key"
+            )
+            raise ConfigError(message)
+        self.address = f"{config.address.rsplit(':', 1)[0]}:{port}"
+        self._set_health()
+        self.grpc.start()
+
+    def _watch_health(self) -> None:
+        """Serving means: can record, state fresh, policy in force (DESIGN.md section 5)."""
+        while not self._stopping.wait(HEALTH_S):
+            self._set_health()
+
+    def _set_health(self) -> None:
+        if self._stopping.is_set():
+            return
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = health_pb2.HealthCheckResponse.NOT_SERVING if self.node.refusing else serving
+        for service in ("", *SERVICES):
+            self._health.set(service, status)
+
+
+def _register_unbuilt(server: grpc.Server) -> None:
+    """Register services that are not built yet, so that reflection lists them: they answer UNIMPLEMENTED."""
+    policy: Any = policy_pb2_grpc  # the generated code has no types
+    registry: Any = registry_pb2_grpc
+    audit: Any = audit_pb2_grpc
+    policy.add_PolicyServiceServicer_to_server(policy.PolicyServiceServicer(), server)
+    registry.add_RegistryServiceServicer_to_server(registry.RegistryServiceServicer(), server)
+    audit.add_AuditServiceServicer_to_server(audit.AuditServiceServicer(), server)

@@ -1,0 +1,35 @@
+"""DecisionService: questions in, answers out; what is not built yet answers UNIMPLEMENTED."""
+
+from __future__ import annotations
+
+import grpc
+from pbac.v1 import decision_pb2 as pb
+from pbac.v1 import decision_pb2_grpc
+
+from policyd.interceptors.call import call_of
+from policyd.service.node import Node
+from policyd.service.question import read_batch, read_question
+
+MAX_BATCH = 100
+
+
+class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
+    """Check and BatchCheck; the base class answers the rest."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:  # noqa: N802
+        """Decide one question."""
+        claimed = read_question(request)
+        timeout_s = context.time_remaining()
+        return self._node.answer([request], [claimed], call_of(context), timeout_s=timeout_s)[0]
+
+    def BatchCheck(  # noqa: N802
+        self, request: pb.BatchCheckRequest, context: grpc.ServicerContext
+    ) -> pb.BatchCheckResponse:
+        """Decide up to 100 questions on one snapshot, in one commit."""
+        claims = read_batch(request.checks, limit=MAX_BATCH)
+        timeout_s = context.time_remaining()
+        answers = self._node.answer(request.checks, claims, call_of(context), timeout_s=timeout_s)
+        return pb.BatchCheckResponse(answers=answers)

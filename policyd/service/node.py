@@ -1,0 +1,208 @@
+"""One node at work: its current snapshot, its ledger and its keys, and the path from question to answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pbac.v1 import decision_pb2 as pb
+
+from policyd import canonical, clock, ids
+from policyd.decision.cache import Decider
+from policyd.errors import NotServing, TokenError
+from policyd.identity.token import TokenVerifier
+from policyd.interceptors.call import Call
+from policyd.ledger.record import Entry, decision_record
+from policyd.ledger.writer import Ledger
+from policyd.model import Claimed, Decision, Instant, Request, Verified
+from policyd.service.answer import write_answer
+
+VALID_FOR_MS = 60_000
+"""How long an answer may be used: the bound of DESIGN.md section 3.6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What the node decides on now. Replaced whole, by one assignment, when the state moves."""
+
+    decider: Decider
+    seals: Mapping[str, frozenset[bytes]]
+    """Tokens under seal, by id of the data service that knows them."""
+
+    @property
+    def epoch(self) -> int:
+        """The last state change in it."""
+        return self.decider.snapshot.epoch
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    decision: Decision
+    decision_id: str
+    trace_id: bytes
+    valid_for_ms: int
+
+
+class Node:
+    """Answers questions: decide, record, and only then answer. Safe for many threads."""
+
+    def __init__(
+        self, current: Current, *, ledger: Ledger, verifier: TokenVerifier, pseudonym_key: bytes
+    ) -> None:
+        self._current = current
+        self._ledger = ledger
+        self._verifier = verifier
+        self._pseudonym_key = pseudonym_key
+        self._moved = threading.Condition()
+        self._refusing = ""
+
+    @property
+    def current(self) -> Current:
+        """What the node decides on now.
+
+        Raises:
+            NotServing: it may not decide at all; says why.
+        """
+        if self._refusing:
+            raise NotServing(self._refusing)
+        return self._current
+
+    def move_to(self, current: Current) -> None:
+        """Decide on ``current`` from now on."""
+        with self._moved:
+            self._current = current
+            self._moved.notify_all()
+
+    def refuse(self, why: str) -> None:
+        """Answer nothing from now on; empty text ends that."""
+        with self._moved:
+            self._refusing = why
+            self._moved.notify_all()
+
+    @property
+    def refusing(self) -> str:
+        """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
+        return self._refusing or self._ledger.failure
+
+    def wait_beyond(self, epoch: int, *, timeout_s: float) -> Current:
+        """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.
+
+        Raises:
+            NotServing: the node refuses.
+        """
+        with self._moved:
+            self._moved.wait_for(lambda: self._refusing or self._current.epoch > epoch, timeout_s)
+        return self.current
+
+    def answer(
+        self,
+        checks: Sequence[pb.CheckRequest],
+        claims: Sequence[Claimed],
+        call: Call,
+        *,
+        timeout_s: float,
+    ) -> list[pb.CheckResponse]:
+        """Decide the questions on one snapshot, record them in one commit, and return the answers.
+
+        ``claims`` are the questions as read, in the order of ``checks``; ``timeout_s`` is what is left of
+        the caller's deadline.
+
+        Raises:
+            NotServing: the node may not decide, or is below an epoch that a question demands.
+            LedgerBusy, LedgerClosed: nothing was recorded, so nothing is answered.
+        """
+        current = self.current
+        wanted = max(check.at_least_epoch for check in checks)
+        if current.epoch < wanted:
+            raise NotServing(
+                f"this node is at epoch {current.epoch}, the question needs {wanted}: ask another"
+            )
+        now = clock.now()
+        decided: list[_Decided] = []
+        entries: list[Entry] = []
+        for check, claimed in zip(checks, claims, strict=True):
+            verified = self._verify(check.requester_token, call, now)
+            decision = current.decider.decide(Request(claimed, verified), now)
+            each = _Decided(decision, ids.decision_id(), call.trace_id, _valid_for_ms(verified, now))
+            decided.append(each)
+            unknown = _unknown_names(current, claimed)
+            entries.append(
+                self._record(check, claimed, verified=verified, call=call, each=each, unknown=unknown)
+            )
+        receipts = self._ledger.append(entries, timeout_s=timeout_s)
+        answers = []
+        for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
+            receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
+            if check.want_receipt:
+                receipt.leaf = entries[number].leaf
+                receipt.proof.extend(self._ledger.proof(receipt.index, receipts.size))
+                receipt.checkpoint = receipts.checkpoint
+            answers.append(
+                write_answer(
+                    each.decision,
+                    request_id=check.request_id,
+                    decision_id=each.decision_id,
+                    trace_id=each.trace_id,
+                    valid_for_ms=each.valid_for_ms,
+                    receipt=receipt,
+                )
+            )
+        return answers
+
+    def _verify(self, token: str, call: Call, now: Instant) -> Verified:
+        try:
+            verified = self._verifier.verify(
+                token, data_service=call.spiffe_id, now=now, certificate_der=call.certificate_der
+            )
+        except TokenError as error:
+            return Verified(call.spiffe_id, None, error.code)
+        return Verified(call.spiffe_id, verified)
+
+    def _record(
+        self,
+        check: pb.CheckRequest,
+        claimed: Claimed,
+        *,
+        verified: Verified,
+        call: Call,
+        each: _Decided,
+        unknown: list[str],
+    ) -> Entry:
+        token = verified.token
+        return decision_record(
+            each.decision,
+            decision_id=each.decision_id,
+            trace_id=each.trace_id,
+            span_id=ids.span_id(),
+            parent_span_id=call.parent_span_id,
+            request_digest=canonical.request_digest(
+                claimed,
+                token.digest if token else canonical.token_digest(check.requester_token),
+                record_tokens=check.record_tokens,
+                want_receipt=check.want_receipt,
+                at_least_epoch=check.at_least_epoch,
+            ),
+            answer_digest=canonical.answer_digest(
+                each.decision,
+                request_id=check.request_id,
+                decision_id=each.decision_id,
+                valid_for_ms=each.valid_for_ms,
+            ),
+            spiffe_id=call.spiffe_id,
+            valid_for_ms=each.valid_for_ms,
+            key=self._pseudonym_key,
+            unknown_names=unknown,
+        )
+
+
+def _unknown_names(current: Current, claimed: Claimed) -> list[str]:
+    resolve = current.decider.snapshot.policy.index.resolve
+    return [name for name in (*claimed.fields, *claimed.used_fields) if resolve(name) is None]
+
+
+def _valid_for_ms(verified: Verified, now: Instant) -> int:
+    """Return the life of an answer: no longer than the token that it rests on, and never nothing."""
+    if verified.token is None:
+        return VALID_FOR_MS
+    return max(1, min(VALID_FOR_MS, verified.token.expires_at - now))

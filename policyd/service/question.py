@@ -1,0 +1,113 @@
+"""Read a question from protobuf, strictly: what is malformed is refused before anything is decided.
+
+Identifiers are ASCII and matched whole; nothing is normalised, so that no two spellings of a name
+can be confused (trust.md section 7, row 25).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pbac.v1 import decision_pb2 as pb
+
+from policyd.errors import InvalidRequest
+from policyd.model import Action, Claimed
+
+MAX_NAMES = 5_000
+"""Over fields and used fields together, and over all questions of a batch."""
+MAX_PURPOSES = 8
+MAX_YEARS = 40
+MAX_RECORD_TOKENS = 1_000
+YEARS = (1900, 2200)
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PURPOSE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_*]*(\.[A-Za-z0-9_ .:/*-]{1,128})?", re.ASCII)
+_MAX_NAME = 160
+_ACTIONS: Mapping[int, Action] = {
+    pb.ACTION_RELEASE: Action.RELEASE,
+    pb.ACTION_MATCH: Action.MATCH,
+    pb.ACTION_VERIFY: Action.VERIFY,
+    pb.ACTION_COUNT: Action.COUNT,
+    pb.ACTION_LINK: Action.LINK,
+}
+
+
+def read_question(check: pb.CheckRequest) -> Claimed:
+    """Return what the caller claims.
+
+    Raises:
+        InvalidRequest: the question is malformed; says which part and what to do.
+    """
+    if not _ID.fullmatch(check.request_id):
+        raise InvalidRequest("request_id must be 1 to 64 of [A-Za-z0-9._-]; use a fresh random one")
+    if not _ID.fullmatch(check.agreement_id):
+        raise InvalidRequest("agreement_id must be 1 to 64 of [A-Za-z0-9._-]")
+    action = _ACTIONS.get(check.action)
+    if action is None:
+        raise InvalidRequest("action must be one of release, match, verify, count, link")
+    purposes = tuple(check.purposes)
+    _distinct(purposes, "purposes", limit=MAX_PURPOSES)
+    for purpose in purposes:
+        if not _PURPOSE.fullmatch(purpose):
+            raise InvalidRequest("purposes must be ids of lower-case letters, digits and -")
+    fields, used = tuple(check.fields), tuple(check.used_fields)
+    if len(fields) + len(used) > MAX_NAMES:
+        raise InvalidRequest(f"a question names at most {MAX_NAMES} fields; split it")
+    if not fields and not used:
+        raise InvalidRequest("fields is empty: name each field that the query reads")
+    for names, called in ((fields, "fields"), (used, "used_fields")):
+        _distinct(names, called, limit=MAX_NAMES)
+        for number, name in enumerate(names):
+            if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+                raise InvalidRequest(
+                    f"{called}[{number}] is not a field name; write Table.Field in ASCII, without quotes"
+                )
+    years = tuple(check.years)
+    _distinct(years, "years", limit=MAX_YEARS)
+    if any(not YEARS[0] <= year <= YEARS[1] for year in years):
+        raise InvalidRequest(
+            f"years must be from {YEARS[0]} to {YEARS[1]}, the first year of 2018/19 is 2018"
+        )
+    if len(check.record_tokens) > MAX_RECORD_TOKENS:
+        raise InvalidRequest(f"record_tokens has more than {MAX_RECORD_TOKENS} entries; split the question")
+    if any(len(token) != 32 for token in check.record_tokens):
+        raise InvalidRequest("record_tokens must be 32 bytes each")
+    return Claimed(
+        request_id=check.request_id,
+        agreement=check.agreement_id,
+        purposes=purposes,
+        action=action,
+        fields=fields,
+        used_fields=used,
+        years=years,
+    )
+
+
+def read_batch(checks: Sequence[pb.CheckRequest], *, limit: int) -> list[Claimed]:
+    """Return the questions of a batch; one malformed question refuses them all, naming its position.
+
+    Raises:
+        InvalidRequest: as ``read_question``, or there are none or too many.
+    """
+    if not 1 <= len(checks) <= limit:
+        raise InvalidRequest(f"checks must hold 1 to {limit} questions")
+    if sum(len(check.fields) + len(check.used_fields) for check in checks) > MAX_NAMES:
+        raise InvalidRequest(f"a batch names at most {MAX_NAMES} fields over all questions; split it")
+    found = []
+    for number, check in enumerate(checks):
+        try:
+            found.append(read_question(check))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"checks[{number}]: {error}") from None
+    if len({claimed.request_id for claimed in found}) != len(found):
+        raise InvalidRequest("two checks share a request_id; each question needs its own")
+    return found
+
+
+def _distinct(values: Sequence[object], called: str, *, limit: int) -> None:
+    if len(values) > limit:
+        raise InvalidRequest(f"{called} has more than {limit} entries; split the question")
+    if len(set(values)) != len(values):
+        raise InvalidRequest(f"{called} names something twice")

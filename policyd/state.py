@@ -1,0 +1,174 @@
+"""Keep a node's snapshot up with the state store: load at start, follow, fail closed when it cannot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from policyd import clock
+from policyd.decision.cache import Decider
+from policyd.decision.snapshot import Snapshot, build_snapshot
+from policyd.errors import LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
+from policyd.ledger.record import Stage, state_change_record
+from policyd.ledger.writer import Ledger
+from policyd.model import Registry
+from policyd.policy.load import load_policy_set
+from policyd.policy.policyset import PolicySet
+from policyd.registry.change import Activation, Change, Draft, State, draft_activation
+from policyd.registry.store import EmbeddedStore
+from policyd.service.node import Current, Node
+
+_LOG = logging.getLogger("policyd")
+
+POLL_S = 0.5
+STALE_AFTER_S = 5.0
+"""How long a node goes on answering while it cannot read the state (issue of state stores: 5 s)."""
+_ATTEMPTS = 10
+
+
+def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: str, why: str) -> State:
+    """Put ``policy`` in force unless it is, recording the intent and the outcome, and return the state.
+
+    Raises:
+        StateConflict: others kept changing the state meanwhile.
+        StateCorrupt, NotServing: the store cannot be used.
+        LedgerClosed, LedgerBusy: the change cannot be recorded, so it is not made.
+    """
+    wanted = Activation(policy_digest=policy.digest, policy_version=policy.version)
+    for _ in range(_ATTEMPTS):
+        state = store.load()
+        if state.activation == wanted:
+            return state
+        draft = draft_activation(wanted, who=node, why=why, at=clock.now())
+        _record(ledger, draft, stage=Stage.INTENDED, epoch=state.epoch + 1)
+        try:
+            epoch = store.append(draft, state.epoch)
+        except StateConflict:
+            continue
+        _record(ledger, draft, stage=Stage.IN_FORCE, epoch=epoch)
+        return store.load()
+    raise StateConflict("the state keeps changing; try again when it is quiet")
+
+
+def current_of(policy: PolicySet, state: State) -> Current:
+    """Build what a node decides on; says in the log what the policy set does not know of the registry."""
+    snapshot = build_snapshot(policy, state.registry, epoch=state.epoch)
+    _report_unknown(snapshot)
+    return Current(Decider(snapshot), _tokens_by_service(state.registry))
+
+
+class StateFollower:
+    """Applies each change to the node as it comes, on a thread of its own."""
+
+    def __init__(
+        self,
+        node: Node,
+        store: EmbeddedStore,
+        *,
+        state: State,
+        policy: PolicySet,
+        directory: Path,
+        ledger: Ledger,
+    ) -> None:
+        self._node = node
+        self._ledger = ledger
+        self._policy = policy
+        self._directory = directory
+        self._follower = store.follow(state)
+        self._read_at_s = clock.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop following and wait for the thread."""
+        self._stopping.set()
+        self._follower.stop()
+        self._thread.join()
+        self._follower.close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                update = self._follower.poll(POLL_S)
+                if update is not None:
+                    self._apply(update.changes, update.state)
+                self._read_at_s = clock.monotonic()
+                self._node.refuse("")
+            except NotServing as error:
+                # What cannot be read now may be readable soon, and a short gap gives no old answers:
+                # nothing is in force before the node has applied it.
+                if clock.monotonic() - self._read_at_s > STALE_AFTER_S:
+                    self._node.refuse(f"the state could not be read for {STALE_AFTER_S:.0f} s: {error}")
+                self._stopping.wait(POLL_S)
+            except (StateCorrupt, LedgerClosed, SourceError) as error:
+                self._node.refuse(f"this node stopped following the state: {error}")
+                _LOG.error("%s", self._node.refusing)
+                return
+            except Exception as error:
+                # SECURITY: the outer boundary of this thread. A node that no longer follows must not go
+                # on deciding, whatever the reason.
+                self._node.refuse(f"this node stopped following the state: {type(error).__name__}")
+                raise
+
+    def _apply(self, changes: tuple[Change, ...], state: State) -> None:
+        activation = state.activation
+        if activation is None or activation.policy_digest != self._policy.digest:
+            self._policy = self._find(activation)
+        current = current_of(self._policy, state)
+        for change in changes:
+            _record(self._ledger, change.draft, stage=Stage.APPLIED, epoch=change.epoch)
+        self._node.move_to(current)
+        _LOG.info("applied the state up to epoch %d", state.epoch)
+
+    def _find(self, activation: Activation | None) -> PolicySet:
+        """Load the policy set that was put in force; only the one in the configured place is known."""
+        policy = load_policy_set(self._directory)
+        wanted = "none" if activation is None else activation.policy_digest
+        if policy.digest != wanted:
+            raise StateCorrupt(
+                f"policy set {wanted[:12]} is in force, but {self._directory} holds {policy.digest[:12]}"
+            )
+        return policy
+
+
+def _record(ledger: Ledger, draft: Draft, *, stage: Stage, epoch: int) -> None:
+    ledger.append(
+        [
+            state_change_record(
+                draft.kind.value,
+                stage=stage,
+                epoch=epoch,
+                body_digest=draft.digest,
+                who=draft.who,
+                why=draft.why,
+                at=clock.now(),
+            )
+        ]
+    )
+
+
+def _tokens_by_service(registry: Registry) -> dict[str, frozenset[bytes]]:
+    found: dict[str, set[bytes]] = {}
+    for seal in registry.seals.values():
+        for service, token in seal.tokens:
+            found.setdefault(service, set()).add(token)
+    return {service: frozenset(tokens) for service, tokens in found.items()}
+
+
+def _report_unknown(snapshot: Snapshot) -> None:
+    for compiled in snapshot.agreements.values():
+        for kind, names in (("field", compiled.unknown_fields), ("purpose", compiled.unknown_purposes)):
+            if names:
+                listed = ", ".join(f"`{name}`" for name in names[:5]) + (" ..." if len(names) > 5 else "")
+                _LOG.warning(
+                    "agreement `%s` names %d unknown %s(s), withheld: %s",
+                    compiled.agreement.id,
+                    len(names),
+                    kind,
+                    listed,
+                )
