@@ -1,0 +1,139 @@
+"""Reads a log: records by index or decision id, their count, proofs and the stored checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from policyd import merkle
+from policyd.ledger import store
+from policyd.ledger.record import IndexColumns
+
+_PAGE = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One record as it is stored. Not checked against the tree: `verify` does that."""
+
+    index: int
+    leaf: bytes
+    private: bytes
+    columns: IndexColumns
+
+    @property
+    def leaf_hash(self) -> bytes:
+        """The hash of the record in the tree."""
+        return merkle.leaf_hash(self.leaf)
+
+
+class LedgerReader:
+    """A read-only view of one log; safe to call from many threads, one at a time inside."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the log in `directory`; it may be in use by its writer.
+
+        Raises:
+            LedgerCorrupt: there is no log there, or one of an unknown format.
+        """
+        self._connection = store.open_for_reading(directory)
+        self._lock = threading.Lock()
+        try:
+            meta = store.read_meta(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
+        self.origin = meta["origin"]
+        self.vkey = meta["vkey"]
+
+    def count(self) -> int:
+        """Return how many records are stored."""
+        with self._lock:
+            return store.count_records(self._connection)
+
+    def record(self, index: int) -> StoredRecord | None:
+        """Return the record at an index, or None."""
+        return self._one(f"{store.SELECT} WHERE idx = ?", index)
+
+    def find_decision(self, decision_id: str) -> StoredRecord | None:
+        """Return the record of a decision, or None."""
+        # The second condition lets SQLite use the partial index.
+        return self._one(f"{store.SELECT} WHERE decision_id = ? AND decision_id != ''", decision_id)
+
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[StoredRecord]:
+        """Yield records in index order from `start` to before `stop`, in pages; None: to the end."""
+        while True:
+            with self._lock:
+                rows = self._connection.execute(
+                    f"{store.SELECT} WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
+                    (start, 2**62 if stop is None else stop, _PAGE),
+                ).fetchall()
+            yield from map(_stored, rows)
+            if len(rows) < _PAGE:
+                return
+            start = rows[-1][0] + 1
+
+    def inclusion_proof(self, index: int, size: int) -> list[bytes]:
+        """Return the proof that record `index` is in the tree of the first `size` records.
+
+        Raises:
+            ValueError: the index is not below the size.
+            LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
+        """
+        with self._lock:
+            return merkle.inclusion_proof(index, size, self._read_node)
+
+    def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
+        """Return the proof that the first `old_size` records are the beginning of the first `size`.
+
+        Raises:
+            ValueError: the old size is larger.
+            LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
+        """
+        with self._lock:
+            return merkle.consistency_proof(old_size, size, self._read_node)
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the first `size` records.
+
+        Raises:
+            LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
+        """
+        with self._lock:
+            return merkle.root_at(size, self._read_node)
+
+    def stored_checkpoint(self) -> str:
+        """Return the newest checkpoint in the database (it trails the records by a commit), or empty."""
+        with self._lock:
+            row = self._connection.execute("SELECT note FROM checkpoint").fetchone()
+        return str(row[0]) if row else ""
+
+    def close(self) -> None:
+        """Close the view."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> LedgerReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_node(self, level: int, position: int) -> bytes:
+        return store.read_node(self._connection, level, position=position)
+
+    def _one(self, query: str, value: object) -> StoredRecord | None:
+        with self._lock:
+            row = self._connection.execute(query, (value,)).fetchone()
+        return _stored(row) if row else None
+
+
+def _stored(row: tuple[object, ...]) -> StoredRecord:
+    leaf, private, _ = store.parts_of(row)
+    columns = IndexColumns(*store.columns_in(row))  # type: ignore[arg-type]  # STRICT columns of these types
+    return StoredRecord(index=int(str(row[0])), leaf=leaf, private=private, columns=columns)

@@ -1,0 +1,218 @@
+"""The files of one log: the SQLite schema, how connections are opened, the lock, and the marker files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from dataclasses import fields
+from pathlib import Path
+from urllib.parse import quote
+
+from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.ledger.record import INTEGER_COLUMNS, Entry, IndexColumns
+from policyd.merkle import HASH_BYTES
+
+DATABASE = "ledger.db"
+ANCHOR = "checkpoint"
+"""Sibling file with the last checkpoint, so that an older copy of the database is noticed."""
+MARKER = "failed"
+"""Sibling file that stands from the first write error until a verification has passed."""
+LOCK = "lock"
+
+COLUMNS = tuple(field.name for field in fields(IndexColumns))
+ROW = ("idx", *COLUMNS, "leaf", "private", "nodes")
+"""The columns of one record. ``nodes`` are the hashes of all subtrees that the record completes."""
+
+_FORMAT = "1"
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph", "glusterfs", "afs"}
+)
+_SCHEMA = f"""
+CREATE TABLE record (
+  idx INTEGER PRIMARY KEY,
+  {", ".join(f"{name} {'INTEGER' if name in INTEGER_COLUMNS else 'TEXT'} NOT NULL" for name in COLUMNS)},
+  leaf BLOB NOT NULL,
+  private BLOB NOT NULL,
+  nodes BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX record_decision ON record (decision_id) WHERE decision_id != '';
+CREATE TABLE checkpoint (
+  only INTEGER PRIMARY KEY CHECK (only = 1),
+  note TEXT NOT NULL,
+  clean INTEGER NOT NULL
+) STRICT;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+INSERT = f"INSERT INTO record ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608  # names of ours, no input
+SELECT = f"SELECT {', '.join(ROW)} FROM record"  # noqa: S608  # names of ours, no input
+_LEAF, _PRIVATE, _NODES = ROW.index("leaf"), ROW.index("private"), ROW.index("nodes")
+
+Row = tuple[object, ...]
+"""The values of one stored record, in the order of `ROW`."""
+
+
+def row_of(index: int, entry: Entry, *, completed: list[bytes]) -> Row:
+    """Return the values to store for one record at one index."""
+    columns = entry.columns
+    return (
+        index,
+        *(getattr(columns, name) for name in COLUMNS),
+        entry.leaf,
+        entry.private,
+        b"".join(completed),
+    )
+
+
+def parts_of(row: Row) -> tuple[bytes, bytes, bytes]:
+    """Return leaf, private part and nodes of a stored record; empty where one is not bytes."""
+    leaf, private, nodes = row[_LEAF], row[_PRIVATE], row[_NODES]
+    return (
+        leaf if isinstance(leaf, bytes) else b"",
+        private if isinstance(private, bytes) else b"",
+        nodes if isinstance(nodes, bytes) else b"",
+    )
+
+
+def columns_in(row: Row) -> Row:
+    """Return the index columns of a stored record, in the order of `COLUMNS`."""
+    return row[1 : 1 + len(COLUMNS)]
+
+
+def create(connection: sqlite3.Connection, *, origin: str, vkey: str) -> None:
+    """Make the tables of an empty log, all or none of them."""
+    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)", [("format", _FORMAT), ("origin", origin), ("vkey", vkey)]
+    )
+    connection.execute("COMMIT")
+
+
+def open_for_writing(directory: Path) -> sqlite3.Connection:
+    """Open the database for the one writer: every commit is synced before it returns.
+
+    SQLite's own moving of the log into the database file is off: it would swallow a failed sync.
+    """
+    connection = sqlite3.connect(
+        directory / DATABASE, isolation_level=None, check_same_thread=False, cached_statements=64
+    )
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA cell_size_check=ON")
+    return connection
+
+
+def open_for_reading(directory: Path) -> sqlite3.Connection:
+    """Open a second connection that cannot write. Use it from one thread at a time.
+
+    Raises:
+        LedgerCorrupt: there is no log in this directory.
+    """
+    path = directory / DATABASE
+    if not path.is_file():
+        raise LedgerCorrupt(f"no log in `{directory}`: `{DATABASE}` is missing")
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def move_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Move SQLite's write-ahead log into the database file, as far as readers let it.
+
+    Raises:
+        sqlite3.Error: a write or a sync failed.
+    """
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the log's format, origin and public key.
+
+    Raises:
+        LedgerCorrupt: the log has a format that this program does not know.
+    """
+    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    if meta.get("format") != _FORMAT or not {"origin", "vkey"} <= meta.keys():
+        raise LedgerCorrupt(f"the log's format is `{meta.get('format', '')}`; this program reads `{_FORMAT}`")
+    return meta
+
+
+def read_node(connection: sqlite3.Connection, level: int, *, position: int) -> bytes:
+    """Return the stored hash of one complete subtree.
+
+    Raises:
+        LedgerCorrupt: it is not there.
+    """
+    last = ((position + 1) << level) - 1
+    row = connection.execute(
+        "SELECT substr(nodes, ?, ?) FROM record WHERE idx = ?", (level * HASH_BYTES + 1, HASH_BYTES, last)
+    ).fetchone()
+    if row is None or len(row[0]) != HASH_BYTES:
+        raise LedgerCorrupt(f"record {last}: its tree hash at level {level} is missing")
+    return bytes(row[0])
+
+
+def count_records(connection: sqlite3.Connection) -> int:
+    """Return the number of records, taken from the last index."""
+    return int(connection.execute("SELECT coalesce(max(idx), -1) + 1 FROM record").fetchone()[0])
+
+
+def lock(directory: Path) -> int:
+    """Take the directory for this process and return the descriptor that holds it.
+
+    Raises:
+        LedgerClosed: another process has it.
+    """
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise LedgerClosed(f"another process has the log in `{directory}` open: stop it first") from None
+    return descriptor
+
+
+def refuse_network_file_system(directory: Path) -> None:
+    """Refuse a directory whose file system cannot keep SQLite's promises.
+
+    Raises:
+        LedgerClosed: the directory is on a network file system (as far as the host tells).
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux: nothing to ask
+        return
+    device = directory.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        if before.split(" ")[2] == wanted and after.split(" ")[0] in _NETWORK_FILE_SYSTEMS:
+            kind = after.split(" ")[0]
+            raise LedgerClosed(f"`{directory}` is on a network file system ({kind}): use a local disk")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a small file so that a crash leaves the old or the new content, both durable."""
+    draft = path.with_name(path.name + ".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        data = text.encode("utf-8")
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make created, renamed and deleted names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,313 @@
+"""Verifies a log by rebuilding it from its records: tree, columns, order, checkpoints, signatures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from policyd import clock, merkle
+from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.ledger import note, store
+from policyd.ledger.record import columns_of
+
+MAX_STEP_BACK_MS = 2_000
+_PROGRESS_EVERY = 10_000
+_PAGE = 1_000
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the records verified so far and the records there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong; `index` is the first record at fault, None where it is not about one record."""
+
+    index: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What a verification found.
+
+    ``records`` were hashed again, ``size`` are stored, ``signed`` of them are under a checkpoint of
+    the log's own (the rest were written by the last commit before a crash). ``key_pinned`` says
+    whether the key was given from outside. ``marker_cleared`` and ``marker_kept`` are about the mark
+    that a failed log leaves: cleared when everything passed, otherwise why not.
+    """
+
+    origin: str
+    vkey: str
+    key_pinned: bool
+    records: int
+    size: int
+    signed: int
+    root: bytes
+    faults: tuple[Fault, ...]
+    elapsed_s: float
+    marker_cleared: bool = False
+    marker_kept: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    @property
+    def records_per_s(self) -> float:
+        """How many records were verified each second."""
+        return self.records / self.elapsed_s if self.elapsed_s else 0.0
+
+    def __str__(self) -> str:
+        lines = [
+            f"log       {self.origin}",
+            f"key       {self.vkey}{'' if self.key_pinned else ' (from the log itself: not pinned)'}",
+            f"records   {self.records} verified of {self.size}, {self.signed} under a checkpoint",
+            f"root      {self.root.hex()}",
+            f"rate      {self.records_per_s:,.0f} records/s",
+        ]
+        lines += [f"FAULT     {fault.message}" for fault in self.faults]
+        if self.marker_cleared:
+            lines.append("marker    cleared: the log may be opened again")
+        elif self.marker_kept:
+            lines.append(f"marker    kept: {self.marker_kept}")
+        lines.append("verified" if self.passed else "NOT VERIFIED")
+        return "\n".join(lines)
+
+
+def verify(
+    directory: Path,
+    *,
+    public_key: Ed25519PublicKey | None = None,
+    since: note.Checkpoint | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Verify the log in `directory`, which may be in use, and report every fault found.
+
+    `public_key` is the key that its checkpoints must carry; None trusts the one stored in the log.
+    `since` is a checkpoint held elsewhere: the log must still begin with it, and only newer records
+    are hashed again. A whole verification without fault clears the marker of a failed log.
+
+    Raises:
+        LedgerCorrupt: there is no log, or nothing of it can be read.
+    """
+    started_s = clock.monotonic()
+    with contextlib.ExitStack() as stack:
+        kept = _take_marked(directory, stack)
+        faults = list(_read_from_disk(directory))
+        connection = stack.enter_context(contextlib.closing(store.open_for_reading(directory)))
+        try:
+            work = _Verification(connection, directory, public_key)
+            faults += work.run(since, progress)
+        except sqlite3.DatabaseError as error:
+            raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
+        marker = directory / store.MARKER
+        if marker.exists() and not kept:
+            kept = "only part of the log was verified" if since else "faults were found" if faults else ""
+            if not kept:
+                marker.unlink()
+                store.sync_directory(directory)
+        else:
+            marker = directory
+        return VerifyReport(
+            origin=work.verifier.name,
+            vkey=work.verifier.vkey,
+            key_pinned=public_key is not None,
+            records=work.frontier.size - work.start,
+            size=work.size,
+            signed=work.signed,
+            root=work.frontier.root(),
+            faults=tuple(faults),
+            elapsed_s=clock.monotonic() - started_s,
+            marker_cleared=marker is not directory and not kept,
+            marker_kept=kept,
+        )
+
+
+def check_row(row: store.Row, frontier: merkle.Frontier) -> None:
+    """Add a stored record to the tree; its hashes and columns must be those that its bytes give.
+
+    Raises:
+        LedgerCorrupt: they are not; the message names the record and the part.
+    """
+    index = frontier.size
+    if row[0] != index:
+        raise LedgerCorrupt(f"record {index} is missing: the next is {row[0]}")
+    leaf, private, nodes = store.parts_of(row)
+    completed = frontier.push(merkle.leaf_hash(leaf))
+    if b"".join(completed) != nodes:
+        if nodes[: merkle.HASH_BYTES] != completed[0]:
+            raise LedgerCorrupt(f"record {index}: its bytes do not give its stored hash")
+        raise LedgerCorrupt(
+            f"record {index}: the tree hash over it and those before it "
+            f"(from {index + 1 - 2 ** (len(completed) - 1)}) is not the stored one"
+        )
+    try:
+        columns = columns_of(leaf, private)
+    except LedgerCorrupt as error:
+        raise LedgerCorrupt(f"record {index}: {error}") from None
+    for name, stored in zip(store.COLUMNS, store.columns_in(row), strict=True):
+        if stored != getattr(columns, name):
+            raise LedgerCorrupt(f"record {index}: column `{name}` is not what its bytes say")
+
+
+class _Verification:
+    """One pass over one log, inside one read transaction."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, directory: Path, public_key: Ed25519PublicKey | None
+    ) -> None:
+        self._connection = connection
+        # Read first: a live log may move its anchor on, never back, after the snapshot is taken.
+        self._anchor = _read_anchor(directory)
+        connection.execute("BEGIN")
+        meta = store.read_meta(connection)
+        try:
+            self.verifier = (
+                note.Verifier(meta["origin"], public_key)
+                if public_key is not None
+                else note.Verifier.from_vkey(meta["vkey"])
+            )
+        except ValueError as error:
+            raise LedgerCorrupt(f"the log's own name or key is malformed: {error}") from None
+        self._meta = meta
+        self.size = store.count_records(connection)
+        self.frontier = merkle.Frontier()
+        self.start = 0
+        self.signed = 0
+
+    def run(self, since: note.Checkpoint | None, progress: Progress | None) -> Iterator[Fault]:
+        if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
+            yield Fault(None, f"the log says that it is `{self._meta['vkey']}`, not `{self.verifier.vkey}`")
+        if since is not None and (fault := self._start_at(since)):
+            yield fault
+            return
+        found = list(self._checkpoints())
+        checkpoints = [each for each in found if not isinstance(each, Fault)]
+        roots: dict[int, bytes] = {self.start: self.frontier.root()}
+        wanted = {checkpoint.size for _, checkpoint in checkpoints}
+        fault = self._rebuild(wanted, roots, progress)
+        if fault is not None:
+            yield fault
+        yield from (each for each in found if isinstance(each, Fault))
+        for where, checkpoint in checkpoints:
+            self.signed = max(self.signed, min(checkpoint.size, self.size))
+            if checkpoint.size > self.size:
+                yield Fault(
+                    self.size,
+                    f"record {self.size} is missing: the checkpoint in {where} covers {checkpoint.size}",
+                )
+            elif roots.get(checkpoint.size, checkpoint.root) != checkpoint.root:
+                yield Fault(
+                    None, f"the first {checkpoint.size} records do not give the root signed in {where}"
+                )
+        yield from self._integrity()
+
+    def _start_at(self, since: note.Checkpoint) -> Fault | None:
+        if since.origin != self.verifier.name:
+            return Fault(None, f"the checkpoint to start from is of log `{since.origin}`")
+        if since.size > self.size:
+            return Fault(self.size, f"record {self.size} is missing: a checkpoint covers {since.size}")
+        try:
+            frontier = merkle.load_frontier(
+                since.size,
+                lambda level, position: store.read_node(self._connection, level, position=position),
+            )
+        except LedgerCorrupt as error:
+            return Fault(None, str(error))
+        if frontier.root() != since.root:
+            return Fault(
+                None, f"the log does not begin with the {since.size} records of the checkpoint given"
+            )
+        self.frontier, self.start = frontier, since.size
+        return None
+
+    def _checkpoints(self) -> Iterator[Fault | tuple[str, note.Checkpoint]]:
+        row = self._connection.execute("SELECT note, clean FROM checkpoint").fetchone()
+        signed = {"the database": str(row[0])} if row else {}
+        if self._anchor is None:
+            yield Fault(None, f"`{store.ANCHOR}` is missing beside the log")
+        else:
+            signed[f"`{store.ANCHOR}`"] = self._anchor
+        for where, text in signed.items():
+            try:
+                checkpoint = note.verify_checkpoint(text, origin=self.verifier.name, verifier=self.verifier)
+            except LedgerCorrupt as error:
+                yield Fault(None, f"the checkpoint in {where} does not hold: {error}")
+                continue
+            if row and row[1] and where == "the database" and checkpoint.size < self.size:
+                yield Fault(
+                    checkpoint.size,
+                    f"record {checkpoint.size} was added after the log was closed at that size",
+                )
+            yield where, checkpoint
+
+    def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
+        latest = 0
+        rows = self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,))
+        at = store.ROW.index("at")
+        while page := rows.fetchmany(_PAGE):
+            for row in page:
+                index = self.frontier.size
+                try:
+                    check_row(row, self.frontier)
+                except LedgerCorrupt as error:
+                    return Fault(index, str(error))
+                if row[at] < latest - MAX_STEP_BACK_MS:
+                    return Fault(index, f"record {index} is {latest - row[at]} ms older than one before it")
+                latest = max(latest, row[at])
+                if self.frontier.size in wanted:
+                    roots[self.frontier.size] = self.frontier.root()
+                if progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:
+                    progress(self.frontier.size, self.size)
+        return None
+
+    def _integrity(self) -> Iterator[Fault]:
+        """Let SQLite check its own pages and indices: a look-up by decision id goes through one."""
+        for (line,) in self._connection.execute("PRAGMA integrity_check(3)"):
+            if line != "ok":
+                yield Fault(None, f"SQLite: {line}")
+
+
+def _read_anchor(directory: Path) -> str | None:
+    try:
+        return (directory / store.ANCHOR).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def _take_marked(directory: Path, stack: contextlib.ExitStack) -> str:
+    """Hold a failed log while it is verified; return why its marker must stay, or empty."""
+    if not (directory / store.MARKER).exists():
+        return ""
+    try:
+        stack.callback(os.close, store.lock(directory))
+    except LedgerClosed as error:
+        return str(error)
+    return ""
+
+
+def _read_from_disk(directory: Path) -> Iterator[Fault]:
+    """Make the kernel forget the log's pages, so that what is verified is what the disk holds.
+
+    After a failed sync, Linux keeps the unwritten pages in memory and calls them clean.
+    """
+    for path in (directory / store.DATABASE, directory / f"{store.DATABASE}-wal"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError as error:
+            yield Fault(None, f"`{path.name}` cannot be synced: {error}")
+        finally:
+            os.close(descriptor)
