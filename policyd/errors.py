@@ -44,6 +44,10 @@ class InvalidRequest(PolicydError):
     """The question is malformed, so no decision was made (INVALID_ARGUMENT)."""
 
 
+class NotPermitted(PolicydError):
+    """The caller is known, but this call is not for it (PERMISSION_DENIED)."""
+
+
 class NotServing(PolicydError):
     """This node may not decide now (UNAVAILABLE): state stale, below a required epoch, or closing."""
 
@@ -52,7 +56,11 @@ class LedgerClosed(PolicydError):
     """The ledger failed once and is closed until ``policyd audit verify`` has passed (UNAVAILABLE)."""
 
 
-class LedgerBusy(PolicydError):
+class Busy(PolicydError):
+    """Too many calls at once; nothing was decided or recorded (RESOURCE_EXHAUSTED)."""
+
+
+class LedgerBusy(Busy):
     """The ledger's queue is full; nothing was recorded and nothing may be released (RESOURCE_EXHAUSTED)."""
 
 
@@ -69,7 +77,7 @@ class ConfigError(PolicydError):
 
 
 class StateCorrupt(PolicydError):
-    """The stored state breaks its chain, a signature or its form; the message names the first change at fault."""
+    """The stored state breaks its chain, a signature or its form; names the first change at fault."""
 
 
 class Unauthenticated(PolicydError):

@@ -1,0 +1,1 @@
+"""Who is asking: certificates of data services, tokens of requesters, and the keys behind them."""

@@ -1,0 +1,164 @@
+"""Opens the SQLite file of the embedded store, and puts its errors into policyd's words."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from policyd.errors import ConfigError, NotServing, StateCorrupt
+
+BUSY_TIMEOUT_S = 5.0
+"""How long a writer waits for another one."""
+
+_APPLICATION_ID = 0x70626163
+_FORMAT = 1
+_SCHEMA = """
+    CREATE TABLE change (
+        epoch INTEGER PRIMARY KEY,
+        previous BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        body BLOB NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        node TEXT NOT NULL,
+        signature BLOB NOT NULL
+    ) STRICT
+"""
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "ceph", "lustre", "glusterfs", "9p"),
+        *("gfs2", "ocfs2", "beegfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone"),
+    }
+)
+
+
+def make(path: Path) -> None:
+    """Make an empty store at `path` unless there is one; it appears whole or not at all, whoever else tries.
+
+    Raises:
+        ConfigError: `path` is on a network file system, open to others, or cannot be made.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kind = file_system(path.parent)
+        if kind in _NETWORK_FILE_SYSTEMS:
+            raise ConfigError(
+                f"{path} is on a network file system ({kind}), where SQLite's locks fail; move it"
+            )
+        if not path.exists():
+            scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+            scratch.unlink(missing_ok=True)
+            os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            try:
+                _fill(scratch)
+                with suppress(FileExistsError):
+                    path.hardlink_to(scratch)
+            finally:
+                scratch.unlink()
+            _sync_directory(path.parent)
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError(f"cannot make {path}: {error.strerror}") from None
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{path} is open to others; run: chmod 600 {path}")
+
+
+def _fill(path: Path) -> None:
+    with translated(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        connection.execute(_SCHEMA)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an existing store; the caller sees to it that one thread at a time uses the connection.
+
+    Raises:
+        ConfigError: the file is no state store, or of another format.
+        NotServing: SQLite cannot open it now.
+    """
+    with translated(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA synchronous = FULL")
+            application, version, mode = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("application_id", "user_version", "journal_mode")
+            )
+            if application != _APPLICATION_ID or mode != "wal":
+                raise ConfigError(f"{path} is not a state store of policyd")
+            if version != _FORMAT:
+                raise ConfigError(f"{path} has format {version}; this policyd reads format {_FORMAT}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_system(directory: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the kind of file system that `directory` is on, empty where the system does not say.
+
+    ``mounts`` is the kernel's list of mounts (proc(5)).
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    place = directory.resolve()
+    best, kind = -1, ""
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        root = Path(mount.split(" ")[4].replace("\\040", " "))
+        # The last of several mounts on one place is the one that shows.
+        if place.is_relative_to(root) and len(root.parts) >= best:
+            best, kind = len(root.parts), source.split(" ", 1)[0]
+    return kind
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """Run the block between `begin` and COMMIT; whatever it raises, nothing of it is stored."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite ends the transaction by itself after some errors, and then there is nothing to roll back.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into StateCorrupt (the file is damaged) or NotServing (anything else)."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StateCorrupt(f"{path} is damaged: {error}; restore it from a copy") from error
+        raise NotServing(f"{path} cannot be used now: {error}") from error

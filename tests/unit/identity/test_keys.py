@@ -1,0 +1,178 @@
+"""Key files: made once, for their owner alone, and checked when read."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from policyd.errors import ConfigError
+from policyd.identity.keys import (
+    create_mac_key,
+    create_signing_key,
+    load_mac_key,
+    load_signing_key,
+    write_private,
+)
+
+
+def test_a_signing_key_signs_the_same_after_it_is_read_back(tmp_path: Path) -> None:
+    """The key read from its file has the id and public key of the one that was made."""
+    made = create_signing_key(tmp_path / "node.key")
+    read = load_signing_key(tmp_path / "node.key")
+
+    assert read == made
+    Ed25519PublicKey.from_public_bytes(made.public).verify(read.sign(b"text"), b"text")
+
+
+def test_a_mac_key_gives_the_same_digest_after_it_is_read_back(tmp_path: Path) -> None:
+    """The digest is HMAC-SHA-256 under the 32 bytes of the file."""
+    made = create_mac_key(tmp_path / "pseudonym.key")
+    read = load_mac_key(tmp_path / "pseudonym.key")
+
+    assert read.id == made.id
+    assert len(made.secret) == 32
+    assert read.mac(b"text") == hmac.digest(made.secret, b"text", "sha256")
+
+
+def test_two_keys_are_never_alike(tmp_path: Path) -> None:
+    """Each key has its own id."""
+    ids = {create_signing_key(tmp_path / f"s{n}").id for n in range(8)}
+    ids |= {create_mac_key(tmp_path / f"m{n}").id for n in range(8)}
+
+    assert len(ids) == 16
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_a_key_file_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None:
+    """The mode is 0600 whatever the umask."""
+    before = os.umask(umask)
+    try:
+        create_mac_key(tmp_path / "a.key")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["a.key"]
+
+
+@pytest.mark.parametrize("create", [create_signing_key, create_mac_key])
+def test_a_key_is_never_overwritten(tmp_path: Path, create: Callable[[Path], object]) -> None:
+    """Making a key where a file is refuses, and the file stays."""
+    path = tmp_path / "a.key"
+    create(path)
+    before = path.read_bytes()
+
+    with pytest.raises(ConfigError, match="exists already"):
+        create(path)
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_is_not_written_through_a_symbolic_link(tmp_path: Path) -> None:
+    """A link in the place of the key file counts as a file that is there."""
+    (tmp_path / "a.key").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ConfigError, match="exists already"):
+        create_mac_key(tmp_path / "a.key")
+
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_of_many_that_make_one_key_one_succeeds(tmp_path: Path) -> None:
+    """When threads race, one key is written whole and the others are told."""
+    path, made, refused = tmp_path / "a.key", [], []
+    start = threading.Barrier(8)
+
+    def make(number: int) -> None:
+        start.wait()
+        try:
+            made.append(create_mac_key(path.with_name(f"{number}.key")).id)
+            write_private(path, path.with_name(f"{number}.key").read_bytes())
+        except ConfigError:
+            refused.append(number)
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert load_mac_key(path).id in made
+    assert len(refused) == 7
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622, 0o601, 0o777])
+def test_a_key_that_others_can_reach_is_refused(tmp_path: Path, mode: int) -> None:
+    """Any right of group or world is refused, with the command that mends it."""
+    path = tmp_path / "a.key"
+    create_signing_key(path)
+    path.chmod(mode)
+
+    with pytest.raises(ConfigError, match=f"mode {mode:04o}.*chmod 600"):
+        load_signing_key(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a policyd key file"),
+        (b"policyd-key ed25519 0123456789abcdef", "not a policyd key file"),
+        (b"policyd-key ed25519 0123456789abcdef AAAA\n", "not 32 bytes"),
+        (b"policyd-key ed25519 0123456789abcdef " + b"A" * 43 + b"=\n", "damaged"),
+        (b"policyd-key ed25519 0123456789abcdef =A=A\n", "not 32 bytes"),
+        (b"policyd-key hmac-sha256 0123456789abcdef " + b"A" * 43 + b"=\n", "is needed here"),
+        (b"-----BEGIN PRIVATE KEY-----\n", "not a policyd key file"),
+        (b"A" * 70_000, "larger than"),
+        (b"\xff\xfe", "not a policyd key file"),
+    ],
+    ids=lambda value: value[:44] if isinstance(value, bytes) else None,
+)
+def test_a_damaged_key_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    """Whatever is wrong with the file, the message says what, and shows nothing of the content."""
+    path = tmp_path / "a.key"
+    write_private(path, content)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_signing_key(path)
+
+    assert "AAAA" not in str(caught.value)
+
+
+def test_a_key_file_with_one_character_changed_is_refused(tmp_path: Path) -> None:
+    """The id tells a damaged key from the one that was made."""
+    path = tmp_path / "a.key"
+    create_mac_key(path)
+    line = path.read_bytes()
+    position = len(line) - 10
+    path.write_bytes(line[:position] + (b"A" if line[position] != ord("A") else b"B") + line[position + 1 :])
+
+    with pytest.raises(ConfigError, match="damaged"):
+        load_mac_key(path)
+
+
+def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
+    """A link, a directory, a pipe or nothing at all holds no key, and none of them blocks."""
+    create_mac_key(tmp_path / "real.key")
+    (tmp_path / "link.key").symlink_to(tmp_path / "real.key")
+    (tmp_path / "directory.key").mkdir(mode=0o700)
+    os.mkfifo(tmp_path / "pipe.key", 0o600)
+
+    for name in ("link", "directory", "pipe", "absent"):
+        with pytest.raises(ConfigError):
+            load_mac_key(tmp_path / f"{name}.key")
+
+
+def test_a_key_is_not_shown(tmp_path: Path) -> None:
+    """Printing a key shows its id and nothing secret."""
+    mac, signing = create_mac_key(tmp_path / "m"), create_signing_key(tmp_path / "s")
+
+    assert repr(mac) == f"MacKey(id='{mac.id}')"
+    assert "private" not in repr(signing)

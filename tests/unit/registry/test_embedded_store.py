@@ -1,0 +1,307 @@
+"""The embedded store's file: every way to alter it is found, and unfit places are refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from policyd.clock import parse_instant
+from policyd.errors import ConfigError, NotServing, PolicydError, StateCorrupt
+from policyd.identity.keys import SigningKey
+from policyd.model import Organisation, Registry, Status
+from policyd.registry.change import Draft, draft_registry
+from policyd.registry.database import file_system, make
+from policyd.registry.store import EmbeddedStore
+
+AT = parse_instant("2026-03-01T10:00:00Z")
+
+
+def _key(number: int) -> SigningKey:
+    private = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+    return SigningKey(id=f"node-{number}", public=private.public_key().public_bytes_raw(), private=private)
+
+
+KEY = _key(1)
+TRUSTED = {KEY.id: KEY.public}
+
+
+def _draft(number: int) -> Draft:
+    entry = Organisation(f"org-{number}", "school", False, Status.ACTIVE, f"School {number}", AT)
+    return draft_registry(Registry(organisations={entry.id: entry}), who="admin-1", why="a reason", at=AT)
+
+
+def _open(path: Path) -> EmbeddedStore:
+    return EmbeddedStore(path, trusted=TRUSTED, signer=KEY)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with four changes, closed."""
+    path = tmp_path / "data" / "state.db"
+    with _open(path) as store:
+        for epoch in range(4):
+            store.append(_draft(epoch), epoch)
+    return path
+
+
+def _execute(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("UPDATE change SET previous = x'00' WHERE epoch = 2", "change 2 does not follow from change 1"),
+        ("UPDATE change SET kind = 'seal' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET kind = 'other' WHERE epoch = 2", "change 2 has a kind"),
+        ("UPDATE change SET body = x'7b7d' WHERE epoch = 2", "change 2 does not bear"),
+        (
+            "UPDATE change SET body = replace(body, 'org-1', 'org-9') WHERE epoch = 2",
+            "change 2 does not bear",
+        ),
+        ("UPDATE change SET who = 'admin-2' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET why = 'another' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET at = at + 1 WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET at = 9223372036854775807 WHERE epoch = 2", "change 2 has a kind or date"),
+        ("UPDATE change SET node = 'node-2' WHERE epoch = 2", "change 2 .* not trusted"),
+        ("UPDATE change SET signature = x'' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET signature = zeroblob(64) WHERE epoch = 2", "change 2 does not bear"),
+        ("DELETE FROM change WHERE epoch = 1", "change 1 is missing"),
+        ("DELETE FROM change WHERE epoch = 2", "change 2 is missing"),
+        ("DELETE FROM change WHERE epoch IN (2, 3)", "change 2 is missing"),
+        ("UPDATE change SET epoch = 9 WHERE epoch = 4", "change 4 is missing"),
+        ("UPDATE change SET epoch = 0 WHERE epoch = 1", "change 1 is missing"),
+        (
+            "INSERT INTO change SELECT 5, previous, kind, body, who, why, at, node, signature"
+            " FROM change WHERE epoch = 4",
+            "change 5 does not follow from change 4",
+        ),
+    ],
+)
+def test_an_altered_change_is_named_and_refused(path: Path, statement: str, message: str) -> None:
+    """Whatever of a stored change is altered, the load stops and says at which."""
+    _execute(
+        path,
+        statement.replace("replace(body,", "CAST(replace(CAST(body AS TEXT),").replace(
+            "-9')", "-9') AS BLOB)"
+        ),
+    )
+
+    with _open(path) as store, pytest.raises(StateCorrupt, match=message):
+        store.load()
+
+
+def test_two_changes_that_swap_places_are_refused(path: Path) -> None:
+    """Order is part of what is signed."""
+    _execute(
+        path,
+        "UPDATE change SET epoch = -1 WHERE epoch = 2",
+        "UPDATE change SET epoch = 2 WHERE epoch = 3",
+        "UPDATE change SET epoch = 3 WHERE epoch = -1",
+    )
+
+    with _open(path) as store, pytest.raises(StateCorrupt, match="change 2 does not follow"):
+        store.load()
+
+
+def test_nothing_is_appended_to_a_broken_chain(path: Path) -> None:
+    """A store that does not verify takes no further change."""
+    _execute(path, "UPDATE change SET who = 'admin-2' WHERE epoch = 2")
+
+    with _open(path) as store, pytest.raises(StateCorrupt, match="change 2"):
+        store.append(_draft(9), 4)
+
+
+def test_a_follower_notices_changes_that_are_gone(path: Path) -> None:
+    """Cut off at the end, the chain still verifies by itself; whoever has seen more refuses it."""
+    with _open(path) as store, store.follow(store.load()) as follower:
+        _execute(path, "DELETE FROM change WHERE epoch = 4")
+
+        with pytest.raises(StateCorrupt, match="change 4 is no longer"):
+            follower.poll(10.0)
+
+
+def test_a_store_that_saw_more_appends_nothing_to_less(path: Path) -> None:
+    """A process that has verified change 4 does not append a second one of that number."""
+    with _open(path) as store:
+        store.load()
+        _execute(path, "DELETE FROM change WHERE epoch = 4")
+
+        with pytest.raises(StateCorrupt, match="change 4 is no longer"):
+            store.append(_draft(9), 3)
+
+
+def test_bytes_flipped_in_the_file_are_found_or_harmless(path: Path) -> None:
+    """With any byte of the file altered, the load gives the same state or an error, never another state."""
+    with _open(path) as store:
+        want = store.load()
+    content = path.read_bytes()
+    found = 0
+    for position in range(0, len(content), 17):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
+        try:
+            with _open(path) as store:
+                assert store.load() == want
+        except PolicydError:
+            found += 1
+    assert found > 100
+
+
+def test_the_file_is_for_its_owner_alone(path: Path) -> None:
+    """The store holds names of people: mode 0600, also of SQLite's files beside it."""
+    with _open(path) as store:
+        store.append(_draft(9), 4)
+        modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in path.parent.iterdir()}
+
+    assert set(modes.values()) == {0o600}
+    assert "state.db-wal" in modes
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
+def test_a_file_open_to_others_is_refused(path: Path, mode: int) -> None:
+    """The message has the command that mends it."""
+    path.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        _open(path)
+
+
+def test_commits_are_synced(path: Path) -> None:
+    """The store runs in WAL mode with synchronous=FULL, so an acknowledged change survives power loss."""
+    with _open(path) as store:
+        have = [
+            store._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        ]
+
+    assert have == ["wal", 2]
+
+
+def test_many_that_open_a_new_store_share_it(tmp_path: Path) -> None:
+    """Threads that make the store at once all get the same whole one, and no scratch file stays."""
+    path = tmp_path / "state.db"
+    start = threading.Barrier(8)
+    failed: list[Exception] = []
+
+    def open_it() -> None:
+        start.wait()
+        try:
+            make(path)
+            _open(path).close()
+        except PolicydError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    assert [item.name for item in tmp_path.iterdir() if item.name.endswith(".new")] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 8192], ids=["empty", "text"])
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A file of something else is neither used nor changed."""
+    path = tmp_path / "state.db"
+    path.write_bytes(content)
+    path.chmod(0o600)
+
+    with pytest.raises((ConfigError, StateCorrupt)):
+        _open(path)
+
+    assert path.read_bytes() == content
+
+
+def test_a_store_of_another_format_is_refused(path: Path) -> None:
+    """An older policyd does not touch what a newer one wrote."""
+    _execute(path, "PRAGMA user_version = 2")
+    with pytest.raises(ConfigError, match="format 2"):
+        _open(path)
+
+
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    """Only a file that carries policyd's mark is opened."""
+    path = tmp_path / "state.db"
+    _execute(path, "PRAGMA journal_mode = WAL", "CREATE TABLE change (epoch INTEGER)")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="not a state store"):
+        _open(path)
+
+
+def test_a_writer_that_waits_too_long_is_told_so(path: Path) -> None:
+    """While another process holds the file for writing, an append ends with NotServing and stores nothing."""
+    with _open(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        store._connection.execute("PRAGMA busy_timeout = 10")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotServing, match="locked"):
+            store.append(_draft(9), 4)
+        other.execute("ROLLBACK")
+
+        assert store.load().epoch == 4
+
+
+def test_a_commit_that_fails_stores_nothing(path: Path) -> None:
+    """When the disk takes no more pages, the append fails and the state is the old one."""
+    with _open(path) as store:
+        store._connection.execute("PRAGMA max_page_count = 1")
+        entries = {f"org-x{n}": _organisation(n) for n in range(500)}
+        draft = draft_registry(Registry(organisations=entries), who="admin-1", why="many", at=AT)
+        with pytest.raises(NotServing, match="full"):
+            store.append(draft, 4)
+
+        assert store.load().epoch == 4
+
+
+def _organisation(number: int) -> Organisation:
+    return Organisation(
+        f"org-x{number}", "school", False, Status.ACTIVE, "A school with a long name " * 8, AT
+    )
+
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 21 0:40 / /data rw,relatime - nfs4 server:/export rw
+31 30 8:2 / /data/local rw - xfs /dev/sdb1 rw
+32 21 0:41 / /with\\040space rw master:2 - cifs //server/share rw
+33 21 0:42 / /twice rw - ext4 /dev/sdc1 rw
+34 33 0:43 / /twice rw - fuse.sshfs host: rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("directory", "want"),
+    [
+        ("/", "ext4"),
+        ("/database", "ext4"),
+        ("/data", "nfs4"),
+        ("/data/deeper", "nfs4"),
+        ("/data/local/x", "xfs"),
+        ("/with space/x", "cifs"),
+        ("/twice", "fuse.sshfs"),
+    ],
+)
+def test_the_file_system_is_that_of_the_innermost_mount(tmp_path: Path, directory: str, want: str) -> None:
+    """Of nested mounts the longest counts, of two on one place the last."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS, encoding="ascii")
+
+    assert file_system(Path(directory), mounts=mounts) == want
+
+
+def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store is not made where SQLite's locks do not hold."""
+    monkeypatch.setattr("policyd.registry.database.file_system", lambda _: "nfs4")
+
+    with pytest.raises(ConfigError, match="network file system"):
+        _open(tmp_path / "state.db")
+
+    assert not (tmp_path / "state.db").exists()
