@@ -1,0 +1,54 @@
+"""Channels to policyd: always mutual TLS, never through a proxy, one for each target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+
+Pem = bytes | str | os.PathLike[str]
+"""PEM text as bytes, or the path of a file that holds it."""
+
+CONNECT_TIMEOUT_S = 0.5
+"""How long one target may take to connect before the next is tried."""
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.enable_retries", 0),  # this client alone decides what is asked twice
+    ("grpc.enable_http_proxy", 0),  # an environment variable must not reroute questions about children
+    ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),  # also bounds one attempt to connect
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+)
+
+
+def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem) -> tuple[grpc.Channel, ...]:
+    """Open a channel to each `host:port` of `targets`; connections are made when first used.
+
+    Raises:
+        ValueError: there is no target, one has no port, or one of the PEM texts is not what it should be.
+        OSError: a PEM file cannot be read.
+    """
+    if not targets:
+        raise ValueError("`targets` is empty; give at least one host:port")
+    for target in targets:
+        host, colon, port = target.rpartition(":")
+        if not (host and colon and port.isascii() and port.isdigit()):
+            raise ValueError(f"target `{target}` is not host:port")
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=_read_pem(ca, "ca", "CERTIFICATE"),
+        private_key=_read_pem(key, "key", "PRIVATE KEY"),
+        certificate_chain=_read_pem(certificate, "certificate", "CERTIFICATE"),
+    )
+    return tuple(grpc.secure_channel(target, credentials, options=_OPTIONS) for target in targets)
+
+
+def _read_pem(source: Pem, part: str, label: str) -> bytes:
+    """Return PEM bytes. grpc falls back to public roots, or to no certificate, where it is given nothing."""
+    pem = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if b"-----BEGIN " not in pem or f"{label}-----".encode() not in pem:
+        raise ValueError(f"`{part}` holds no PEM block `{label}`")
+    return pem
