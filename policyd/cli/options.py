@@ -1,0 +1,36 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+DEFAULT_DATA = Path(".policyd")
+DEFAULT_POLICY = Path("policies/npd")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_DATA,
+    show_default=True,
+    help="Data directory of the node.",
+)
+policy_option = click.option(
+    "--policy",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEFAULT_POLICY,
+    show_default=True,
+    help="Directory of the policy set.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, keys in the order given."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

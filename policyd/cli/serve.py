@@ -1,0 +1,66 @@
+"""`policyd dev` and `policyd serve`: make a node's data directory, and run the node."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from policyd.cli.options import data_option, policy_option
+from policyd.config import DEFAULT_ADDRESS, read_config
+from policyd.devsetup import set_up
+from policyd.server import Server
+
+
+@click.command()
+@data_option
+@policy_option
+@click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="Where the node will listen.")
+def dev(*, data: Path, policy: Path, address: str) -> None:
+    """Make a data directory for one machine: keys, certificates, token issuer, configuration.
+
+    What is there already stays. For development only: the local authority and the local issuer vouch
+    for anyone.
+    """
+    config = set_up(data, policy=policy, address=address)
+    click.echo(f"{data} is ready: node {config.node}, trust domain {config.trust_domain}")
+    click.echo(f"next: policyd registry apply FILE --data {data}")
+    click.echo(f"then: policyd serve --data {data}")
+
+
+@click.command()
+@data_option
+@click.option("--grace", "grace_s", default=5.0, show_default=True, help="Seconds for calls to finish.")
+def serve(*, data: Path, grace_s: float) -> None:
+    """Run the node whose data directory this is, until SIGTERM or SIGINT."""
+    config = read_config(data)
+    server = Server(config)
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    server.start()
+    describe(server)
+    stop.wait()
+    click.echo("draining")
+    server.stop(grace_s=grace_s)
+    click.echo("stopped")
+
+
+def describe(server: Server) -> None:
+    """Print what runs, where, and on which policy set."""
+    policy, current = server.policy, server.node.current
+    click.echo(f"policyd serves on {server.address} (mutual TLS, trust domain {server.config.trust_domain})")
+    click.echo(
+        f"policy set {policy.name} version {policy.version}, digest {policy.digest[:16]}: "
+        f"{len(policy.fields)} fields, {len(policy.rules)} rules"
+    )
+    click.echo(f"state at epoch {current.epoch}; ledger {server.ledger.origin}, {server.ledger.size} records")
+    for line in server.notices:
+        click.echo(line)
