@@ -76,6 +76,7 @@ class Server:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.address = config.address
+        self.notices: list[str] = []
         self._stack = ExitStack()
         self._stopping = threading.Event()
         self._stopped = threading.Event()
@@ -101,6 +102,7 @@ class Server:
             return
         self._stopping.set()
         self._health.enter_graceful_shutdown()
+        self.node.drain()
         self.grpc.stop(grace_s).wait()
         self._stack.close()
         self._stopped.set()

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from policyd import clock, merkle
-from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger.record import columns_of
 
@@ -84,18 +82,19 @@ class VerifyReport:
 def verify(
     directory: Path,
     *,
-    public_key: Ed25519PublicKey | None = None,
-    since: note.Checkpoint | None = None,
+    public_key: str | None = None,
+    since: str | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the log in `directory`, which may be in use, and report every fault found.
 
-    `public_key` is the key that its checkpoints must carry; None trusts the one stored in the log.
-    `since` is a checkpoint held elsewhere: the log must still begin with it, and only newer records
-    are hashed again. A whole verification without fault clears the marker of a failed log.
+    `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
+    `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
+    records are hashed again. A whole verification without fault clears the marker of a failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
+        ConfigError: `public_key` is no vkey.
     """
     started_s = clock.monotonic()
     with contextlib.ExitStack() as stack:
@@ -109,7 +108,13 @@ def verify(
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER
         if marker.exists() and not kept:
-            kept = "only part of the log was verified" if since else "faults were found" if faults else ""
+            kept = (
+                "only part of the log was verified"
+                if since is not None
+                else "faults were found"
+                if faults
+                else ""
+            )
             if not kept:
                 marker.unlink()
                 store.sync_directory(directory)
@@ -160,29 +165,24 @@ def check_row(row: store.Row, frontier: merkle.Frontier) -> None:
 class _Verification:
     """One pass over one log, inside one read transaction."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, directory: Path, public_key: Ed25519PublicKey | None
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, directory: Path, public_key: str | None) -> None:
         self._connection = connection
         # Read first: a live log may move its anchor on, never back, after the snapshot is taken.
         self._anchor = _read_anchor(directory)
         connection.execute("BEGIN")
         meta = store.read_meta(connection)
         try:
-            self.verifier = (
-                note.Verifier(meta["origin"], public_key)
-                if public_key is not None
-                else note.Verifier.from_vkey(meta["vkey"])
-            )
+            self.verifier = note.Verifier.from_vkey(meta["vkey"] if public_key is None else public_key)
         except ValueError as error:
-            raise LedgerCorrupt(f"the log's own name or key is malformed: {error}") from None
+            kind = LedgerCorrupt if public_key is None else ConfigError
+            raise kind(f"the key of the log is malformed: {error}") from None
         self._meta = meta
         self.size = store.count_records(connection)
         self.frontier = merkle.Frontier()
         self.start = 0
         self.signed = 0
 
-    def run(self, since: note.Checkpoint | None, progress: Progress | None) -> Iterator[Fault]:
+    def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
             yield Fault(None, f"the log says that it is `{self._meta['vkey']}`, not `{self.verifier.vkey}`")
         if since is not None and (fault := self._start_at(since)):
@@ -209,9 +209,11 @@ class _Verification:
                 )
         yield from self._integrity()
 
-    def _start_at(self, since: note.Checkpoint) -> Fault | None:
-        if since.origin != self.verifier.name:
-            return Fault(None, f"the checkpoint to start from is of log `{since.origin}`")
+    def _start_at(self, signed: str) -> Fault | None:
+        try:
+            since = note.verify_checkpoint(signed, origin=self.verifier.name, verifier=self.verifier)
+        except LedgerCorrupt as error:
+            return Fault(None, f"the checkpoint to start from does not hold: {error}")
         if since.size > self.size:
             return Fault(self.size, f"record {self.size} is missing: a checkpoint covers {since.size}")
         try:

@@ -73,7 +73,7 @@ class Ledger:
         """Start the writer over a recovered log; `Ledger.open` is the way to call this."""
         self.origin = state.origin
         self.vkey = state.vkey
-        self._directory = directory
+        self.directory = directory
         self._key = signing_key
         self._state = state
         self._queue_limit = queue_limit
@@ -311,7 +311,7 @@ class Ledger:
             self._anchor()
 
     def _anchor(self) -> None:
-        store.replace_file(self._directory / store.ANCHOR, self._checkpoint)
+        store.replace_file(self.directory / store.ANCHOR, self._checkpoint)
         self._anchored, self._anchored_at_s = self._checkpoint, clock.monotonic()
 
     def _finish(self) -> None:
@@ -322,12 +322,12 @@ class Ledger:
     def _fail(self, group: _Group, error: Exception) -> None:
         reason = (
             f"the ledger failed and is closed ({type(error).__name__}: {error}): "
-            f"run `policyd audit verify {self._directory}` before it is opened again"
+            f"run `policyd audit verify {self.directory}` before it is opened again"
         )
         # The disk may be what failed. An empty marker closes the log just as well.
         with contextlib.suppress(OSError):
-            os.close(os.open(self._directory / store.MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            store.replace_file(self._directory / store.MARKER, reason + "\n")
+            os.close(os.open(self.directory / store.MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            store.replace_file(self.directory / store.MARKER, reason + "\n")
         with self._lock:
             self._failure = reason
             waiting, self._open_group = self._open_group, _Group()

@@ -198,9 +198,8 @@ def _agreement_fields(entry: Agreement, *, section: Section) -> Iterator[Fault]:
     if not entry.years and tables - by_table.keys():
         yield Fault(section, entry.id, "years", "is empty; an agreement names at least one year")
     for table in sorted(table for table, years in by_table.items() if not years):
-        yield Fault(
-            section, entry.id, "table_years", f"table `{table}` has no year; leave it out or name one"
-        )
+        why = f"table `{table}` has no year; leave it out or name one"
+        yield Fault(section, entry.id, "table_years", why, table)
 
 
 def _seals(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:

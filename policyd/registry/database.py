@@ -78,13 +78,50 @@ def _fill(path: Path) -> None:
         connection.execute(_SCHEMA)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing store; the caller sees to it that one thread at a time uses the connection.
+class Database:
+    """An open store. The caller sees to it that one thread at a time uses the connection."""
 
-    Raises:
-        ConfigError: the file is no state store, or of another format.
-        NotServing: SQLite cannot open it now.
-    """
+    def __init__(self, path: Path) -> None:
+        """Open an existing store.
+
+        Raises:
+            ConfigError: the file is no state store, or of another format.
+            NotServing: SQLite cannot open it now.
+        """
+        self._path = path
+        self._file = _identity(path)
+        self.connection = _connect(path)
+
+    @contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection, and turn SQLite's errors into StateCorrupt or NotServing.
+
+        Raises:
+            StateCorrupt: the file is damaged, or another one has been put in its place.
+            NotServing: SQLite cannot use it now.
+        """
+        # SECURITY: SQLite would go on with a file that was moved away, and never see a change made in the
+        # one that replaced it (test_a_store_whose_file_was_replaced_says_so).
+        if _identity(self._path) != self._file:
+            raise StateCorrupt(f"{self._path} was removed or replaced while in use; start again")
+        with translated(self._path):
+            yield self.connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another one at the same place; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _connect(path: Path) -> sqlite3.Connection:
     with translated(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
@@ -157,8 +194,12 @@ def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into StateCorrupt (the file is damaged) or NotServing (anything else)."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        # Python cannot even read SQLite's message when that quotes a damaged schema.
+        raise StateCorrupt(f"{path} is damaged: its text is not UTF-8; restore it from a copy") from error
     except sqlite3.Error as error:
+        said = " ".join(str(error).split())
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StateCorrupt(f"{path} is damaged: {error}; restore it from a copy") from error
-        raise NotServing(f"{path} cannot be used now: {error}") from error
+            raise StateCorrupt(f"{path} is damaged: {said}; restore it from a copy") from error
+        raise NotServing(f"{path} cannot be used now: {said}") from error

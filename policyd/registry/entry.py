@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from sys import intern
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
@@ -117,7 +118,8 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, frozenset):
-        return sorted(_plain(item) for item in value)  # type: ignore[type-var]  # sets hold one scalar type
+        # Enumerated words are text, and sort and compare as such.
+        return [item.value if isinstance(item, StrEnum) else item for item in sorted(value)]
     if isinstance(value, tuple):
         return {key: _plain(item) for key, item in sorted(value)}
     return value
@@ -161,6 +163,9 @@ def _typed(hint: Any, value: object, *, where: str) -> object:
         (item_hint,) = get_args(hint)
         if not isinstance(value, list):
             raise ValueError(f"{where}: must be a list")
+        if item_hint is str and all(type(item) is str for item in value):
+            # Agreements by the thousand name the same fields: one copy of each name is enough.
+            return frozenset(map(intern, value))
         return frozenset(_typed(item_hint, item, where=where) for item in value)
     if origin is tuple:
         _, item_hint = get_args(get_args(hint)[0])

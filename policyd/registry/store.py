@@ -23,7 +23,7 @@ from policyd.registry.change import (
     read_body,
 )
 from policyd.registry.check import RegistryError, check
-from policyd.registry.database import connect, make, transaction, translated
+from policyd.registry.database import Database, make, transaction
 from policyd.registry.entry import is_dated
 from policyd.registry.state import merge
 
@@ -100,7 +100,7 @@ class EmbeddedStore:
         self._lock = threading.Lock()
         self._known = State()
         make(path)
-        self._connection = connect(path)
+        self._database = Database(path)
 
     def __enter__(self) -> Self:
         return self
@@ -112,12 +112,13 @@ class EmbeddedStore:
         """Verify every change from the first and return the state; linear in all that is stored.
 
         Raises:
-            StateCorrupt: a change is missing, altered or not signed by a trusted node.
+            StateCorrupt: a change is missing, altered or not signed by a trusted node; or the file was
+                replaced.
             NotServing: the file cannot be read now.
         """
-        with self._lock, translated(self._path):
-            with transaction(self._connection, "BEGIN"):
-                changes = _changes_after(self._connection, State())
+        with self._lock, self._database.use() as connection:
+            with transaction(connection, "BEGIN"):
+                changes = _changes_after(connection, State())
                 self._known = extend(State(), changes, trusted=self._trusted)
             return self._known
 
@@ -130,15 +131,16 @@ class EmbeddedStore:
             StateConflict: the state has another epoch by now; plan again.
             RegistryError: its entries contradict each other or those registered.
             ValueError: the draft has a form that could not be read back.
+            ConfigError: the store was opened without a node key.
             StateCorrupt: what is stored already does not verify.
             NotServing: the file cannot be written now.
         """
         if self._signer is None:
             raise ConfigError("this process holds no node key and cannot change the state")
         content = read_body(draft)
-        with self._lock, translated(self._path):
-            with transaction(self._connection, "BEGIN IMMEDIATE"):
-                changes = _changes_after(self._connection, self._known)
+        with self._lock, self._database.use() as connection:
+            with transaction(connection, "BEGIN IMMEDIATE"):
+                changes = _changes_after(connection, self._known)
                 self._known = extend(self._known, changes, trusted=self._trusted)
                 if self._known.epoch != expected_epoch:
                     raise StateConflict(
@@ -151,7 +153,7 @@ class EmbeddedStore:
                         raise RegistryError(faults)
                 change = admit(draft, state=self._known, signer=self._signer)
                 after = extend(self._known, [change], trusted=self._trusted)
-                _insert(self._connection, change)
+                _insert(connection, change)
             self._known = after
             return after.epoch
 
@@ -161,25 +163,23 @@ class EmbeddedStore:
         Raises:
             NotServing: the file cannot be opened now.
         """
-        with translated(self._path):
-            return EmbeddedFollower(self._path, state=state, trusted=self._trusted)
+        return EmbeddedFollower(self._path, state=state, trusted=self._trusted)
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._connection.close()
+            self._database.close()
 
 
 class EmbeddedFollower:
     """Notices commits of other connections by SQLite's data version, and verifies what they brought."""
 
     def __init__(self, path: Path, *, state: State, trusted: Mapping[str, bytes]) -> None:
-        self._path = path
         self._state = state
         self._trusted = trusted
         self._stopped = threading.Event()
         self._seen: int | None = None
-        self._connection = connect(path)
+        self._database = Database(path)
 
     def __enter__(self) -> Self:
         return self
@@ -196,12 +196,12 @@ class EmbeddedFollower:
         """
         until = clock.monotonic() + timeout_s
         while not self._stopped.is_set():
-            with translated(self._path):
+            with self._database.use() as connection:
                 # Read before the changes: a commit in between is then seen again, not missed.
-                version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+                version: int = connection.execute("PRAGMA data_version").fetchone()[0]
                 if version != self._seen:
-                    with transaction(self._connection, "BEGIN"):
-                        changes = tuple(_changes_after(self._connection, self._state))
+                    with transaction(connection, "BEGIN"):
+                        changes = tuple(_changes_after(connection, self._state))
                     self._state = extend(self._state, changes, trusted=self._trusted)
                     self._seen = version
                     if changes:
@@ -219,7 +219,7 @@ class EmbeddedFollower:
     def close(self) -> None:
         """Stop, and close the connection; not while another thread is inside `poll`."""
         self.stop()
-        self._connection.close()
+        self._database.close()
 
 
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:

@@ -56,6 +56,7 @@ class Node:
         self._pseudonym_key = pseudonym_key
         self._moved = threading.Condition()
         self._refusing = ""
+        self._draining = False
 
     @property
     def current(self) -> Current:
@@ -80,6 +81,12 @@ class Node:
             self._refusing = why
             self._moved.notify_all()
 
+    def drain(self) -> None:
+        """End the long-lived streams; questions in progress are still answered."""
+        with self._moved:
+            self._draining = True
+            self._moved.notify_all()
+
     @property
     def refusing(self) -> str:
         """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
@@ -89,10 +96,14 @@ class Node:
         """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.
 
         Raises:
-            NotServing: the node refuses.
+            NotServing: the node refuses, or is going down.
         """
         with self._moved:
-            self._moved.wait_for(lambda: self._refusing or self._current.epoch > epoch, timeout_s)
+            self._moved.wait_for(
+                lambda: self._draining or self._refusing or self._current.epoch > epoch, timeout_s
+            )
+            if self._draining:
+                raise NotServing("this node is going down: ask another")
         return self.current
 
     def answer(

@@ -223,7 +223,7 @@ def test_a_change_of_a_node_that_is_not_trusted_stops_the_load(place: Place) -> 
     only_a = {NODE_A.id: NODE_A.public}
     with (
         closing(place.open(trusted=only_a)) as store,
-        pytest.raises(StateCorrupt, match="change 2 .*not trusted"),
+        pytest.raises(StateCorrupt, match=r"change 2 .*not trusted"),
     ):
         store.load()
 
@@ -359,7 +359,7 @@ def test_of_many_threads_with_one_plan_one_wins(store: StateStore) -> None:
 
 
 def _append_until_told(place: Place, node: Node, count: int, pipe: Connection) -> None:
-    """In another process: append `count` changes, each on the newest epoch, saying each number and each defeat."""
+    """In another process: append `count` changes, each on the newest epoch, telling each outcome."""
     with closing(place.open(node)) as store:
         epoch = store.load().epoch
         pipe.send("ready")
@@ -429,7 +429,7 @@ def test_two_processes_that_race_lose_nothing(place: Place) -> None:
 
 
 def test_a_killed_writer_leaves_the_old_state_or_the_new(place: Place) -> None:
-    """After SIGKILL in the middle of appending, what was acknowledged is there and at most one change more."""
+    """After SIGKILL while appending, what was acknowledged is there, and at most one change more."""
     seed = 20260224
     print(f"seed {seed}")
     chance = random.Random(seed)  # noqa: S311  # seeded test data

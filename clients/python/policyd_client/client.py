@@ -247,6 +247,8 @@ class PolicyClient:
                     answer = calls[index](request, timeout=ends_at_s - sent_at_s, metadata=metadata)
                 except grpc.RpcError as error:
                     code, problem = _describe(error)
+                    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                        self._preferred = (index + 1) % len(calls)  # the next question goes elsewhere first
                     if code is not grpc.StatusCode.UNAVAILABLE:
                         raise NoDecision(
                             f"no decision: {code.name}: {problem}", code=code.name, attempts=attempts

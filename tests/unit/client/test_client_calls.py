@@ -46,25 +46,21 @@ def silent_port() -> Iterator[str]:
 
 
 def test_a_good_answer_is_a_decision(serve: Serve, connect: Connect) -> None:
-    """Everything in the answer comes out as a typed value."""
-    target = serve(
-        decisions=Decisions(
-            lambda request, _: good_answer(
-                request,
-                obligations=[
-                    {"exclude_sealed": {"epoch": "42"}},
-                    {"rows": {"years": [2018, 2019]}},
-                    {"rows": {"years": [2019], "local_authorities": ["301"], "by_local_authority": True}},
-                    {"min_cell_count": 10},
-                    {"round_to": 5},
-                    {"retention_days": 1825},
-                    {"output_check": True},
-                    {"publish_in_register": True},
-                    {"setting": "secure-research"},
-                ],
-            )
-        )
-    )
+    """Everything in the answer comes out as a typed value, every kind of obligation included."""
+    obligations = [
+        {"exclude_sealed": {"epoch": "42"}},
+        {"rows": {"years": [2018, 2019]}},
+        {"rows": {"years": [2019], "local_authorities": ["301"], "by_local_authority": True}},
+        {"min_cell_count": 10},
+        {"round_to": 5},
+        {"retention_days": 1825},
+        {"output_check": True},
+        {"publish_in_register": True},
+        {"setting": "secure-research"},
+    ]
+    every_kind = {field.name for field in pb.Obligation.DESCRIPTOR.fields}
+    assert {next(iter(one)) for one in obligations} == every_kind
+    target = serve(decisions=Decisions(lambda request, _: good_answer(request, obligations=obligations)))
 
     decision = connect(target).check(**ASK)
 
@@ -261,6 +257,26 @@ def test_another_target_is_asked_when_one_may_not_decide(serve: Serve, connect: 
 
     assert (len(stale.asked), len(fresh.asked)) == (1, 1)
     assert stale.asked == fresh.asked
+
+
+def test_the_next_question_goes_elsewhere_after_a_deadline(serve: Serve, connect: Connect) -> None:
+    """A node that hangs costs one question its deadline, not every question after it."""
+    done = threading.Event()
+
+    def hang(request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
+        done.wait(30)
+        return good_answer(request)
+
+    hung, well = Decisions(hang), Decisions(lambda request, _: good_answer(request))
+    client = connect([serve(decisions=hung), serve(decisions=well)])
+    try:
+        with pytest.raises(NoDecision):
+            client.check(**ASK, deadline_s=0.3)
+        client.check(**ASK).require()
+    finally:
+        done.set()
+
+    assert (len(hung.asked), len(well.asked)) == (1, 1)
 
 
 def test_nobody_there_is_no_decision(connect: Connect, closed_port: str) -> None:

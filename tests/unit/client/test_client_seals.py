@@ -264,6 +264,14 @@ HOSTILE: dict[str, tuple[list[pb.WatchSealsResponse], str]] = {
         [snapshot(5, ONE), pb.WatchSealsResponse.FromString(bytes.fromhex("b83e01"))],
         "a part that is not known",
     ),
+    "unknown-part-of-snapshot": (
+        [pb.WatchSealsResponse(snapshot=pb.SealSnapshot.FromString(bytes.fromhex("08051801b83e01")))],
+        "a part that is not known",
+    ),
+    "unknown-part-of-change": (
+        [snapshot(5), pb.WatchSealsResponse(change=pb.SealChange.FromString(bytes.fromhex("0806b83e01")))],
+        "a part that is not known",
+    ),
     "unknown-part-of-heartbeat": (
         [
             snapshot(5, ONE),

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger_cases import AT, DECISION, ORIGIN, OpenLedger, make_change, make_entry
 
 from policyd import merkle
-from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger import verify as module
 from policyd.ledger.verify import VerifyReport, verify
@@ -33,6 +33,10 @@ def change(log: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
         connection.close()
 
 
+def vkey_of(key: Ed25519PrivateKey) -> str:
+    return note.Verifier(ORIGIN, key.public_key()).vkey
+
+
 def first_fault(report: VerifyReport) -> tuple[int | None, str]:
     assert not report.passed
     return report.faults[0].index, report.faults[0].message
@@ -42,7 +46,7 @@ def test_whole_log_passes(log: Path, signing_key: Ed25519PrivateKey) -> None:
     """A log as it was written has no fault, and every record is under a checkpoint."""
     seen: list[tuple[int, int]] = []
 
-    report = verify(log, public_key=signing_key.public_key(), progress=lambda *p: seen.append(p))
+    report = verify(log, public_key=vkey_of(signing_key), progress=lambda *p: seen.append(p))
 
     assert report.passed
     assert (report.records, report.size, report.signed) == (21, 21, 21)
@@ -132,7 +136,7 @@ def test_log_rewritten_whole_is_found_by_its_signature(
         other.append([make_change(7, at=AT + 21)])
     shutil.copy(tmp_path / "other" / store.DATABASE, log / store.DATABASE)
 
-    report = verify(log, public_key=signing_key.public_key())
+    report = verify(log, public_key=vkey_of(signing_key))
 
     messages = [fault.message for fault in report.faults]
     assert any("the checkpoint in the database does not hold" in message for message in messages)
@@ -166,12 +170,12 @@ def test_reordered_records_are_found(log: Path) -> None:
 
 
 def test_inserted_record_is_found(log: Path) -> None:
-    """A record pushed in between is found where it stands."""
+    """A record pushed in between, whole in itself, is found at the next, whose tree hashes no longer fit."""
     change(log, ("UPDATE record SET idx = -idx - 1 WHERE idx >= 6", ()))
     change(log, ("UPDATE record SET idx = -idx WHERE idx < 0", ()))
     _insert(log, 6, make_entry(50).leaf)
 
-    assert first_fault(verify(log))[0] == 6
+    assert first_fault(verify(log))[0] == 7
 
 
 def test_record_added_to_a_closed_log_is_found(log: Path) -> None:
@@ -212,7 +216,7 @@ def test_changed_key_or_name_is_found(log: Path, signing_key: Ed25519PrivateKey)
     """A log that claims another key or name than the one pinned is found."""
     other = note.Verifier(ORIGIN, Ed25519PrivateKey.from_private_bytes(b"\x05" * 32).public_key())
     change(log, ("UPDATE meta SET value = ? WHERE name = 'vkey'", (other.vkey,)))
-    assert "it is" in first_fault(verify(log, public_key=signing_key.public_key()))[1]
+    assert "it is" in first_fault(verify(log, public_key=vkey_of(signing_key)))[1]
     assert not verify(log).passed
     change(log, ("UPDATE meta SET value = 'x y' WHERE name = 'vkey'", ()))
     with pytest.raises(LedgerCorrupt, match="malformed"):
@@ -260,7 +264,7 @@ def test_broken_index_is_found(log: Path) -> None:
     assert "SQLite:" in first_fault(verify(log))[1]
 
 
-def test_only_newer_records_are_read_from_a_checkpoint_on(log: Path) -> None:
+def test_only_newer_records_are_read_from_a_checkpoint_on(log: Path, signing_key: Ed25519PrivateKey) -> None:
     """With a checkpoint held elsewhere, the records under it are proved by its root and not read again."""
     connection = store.open_for_reading(log)
     roots = {
@@ -269,7 +273,7 @@ def test_only_newer_records_are_read_from_a_checkpoint_on(log: Path) -> None:
     }
     connection.close()
     for size, root in roots.items():
-        report = verify(log, since=note.Checkpoint(ORIGIN, size, root))
+        report = verify(log, since=note.sign_checkpoint(note.Checkpoint(ORIGIN, size, root), signing_key))
         assert (report.passed, report.records) == (True, 21 - size)
 
 
@@ -278,15 +282,31 @@ def test_only_newer_records_are_read_from_a_checkpoint_on(log: Path) -> None:
     [
         (note.Checkpoint(ORIGIN, 13, bytes(32)), "does not begin with the 13 records"),
         (note.Checkpoint(ORIGIN, 22, bytes(32)), "record 21 is missing"),
-        (note.Checkpoint("policyd.test/other", 13, bytes(32)), "is of log"),
+        (note.Checkpoint("policyd.test/other", 13, bytes(32)), "not signed by a key"),
     ],
     ids=str,
 )
 def test_checkpoint_that_the_log_does_not_begin_with_is_a_fault(
-    log: Path, since: note.Checkpoint, want: str
+    log: Path, signing_key: Ed25519PrivateKey, since: note.Checkpoint, want: str
 ) -> None:
     """A fork, a truncated log and another log's checkpoint are told apart and all found."""
-    assert want in first_fault(verify(log, since=since))[1]
+    signed = note.sign_checkpoint(since, signing_key)
+
+    assert want in first_fault(verify(log, since=signed))[1]
+
+
+def test_unsigned_start_is_a_fault(log: Path) -> None:
+    """A checkpoint that the log's key has not signed proves nothing about its records."""
+    other = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    signed = note.sign_checkpoint(note.Checkpoint(ORIGIN, 0, merkle.EMPTY_ROOT), other)
+
+    assert "does not hold" in first_fault(verify(log, since=signed))[1]
+
+
+def test_key_that_is_no_vkey_is_an_error(log: Path) -> None:
+    """A mistyped key is not a fault of the log."""
+    with pytest.raises(ConfigError, match="malformed"):
+        verify(log, public_key="policyd.test/node-1")
 
 
 def test_log_in_use_can_be_verified(open_ledger: OpenLedger, tmp_path: Path) -> None:
@@ -299,10 +319,11 @@ def test_log_in_use_can_be_verified(open_ledger: OpenLedger, tmp_path: Path) -> 
     assert (report.passed, report.size) == (True, 9)
 
 
-def test_partial_verification_does_not_clear_the_marker(log: Path) -> None:
+def test_partial_verification_does_not_clear_the_marker(log: Path, signing_key: Ed25519PrivateKey) -> None:
     """Only a verification of everything lets a failed log be opened again."""
     (log / store.MARKER).write_text("the ledger failed\n", "utf-8")
-    report = verify(log, since=note.Checkpoint(ORIGIN, 0, merkle.EMPTY_ROOT))
+    start = note.sign_checkpoint(note.Checkpoint(ORIGIN, 0, merkle.EMPTY_ROOT), signing_key)
+    report = verify(log, since=start)
     assert report.marker_kept == "only part of the log was verified"
     assert (log / store.MARKER).exists()
 
@@ -351,6 +372,7 @@ def test_verifier_stands_on_its_own() -> None:
     assert ours <= {
         "policyd.clock",
         "policyd.merkle",
+        "policyd.errors.ConfigError",
         "policyd.errors.LedgerClosed",
         "policyd.errors.LedgerCorrupt",
         "policyd.ledger.note",
