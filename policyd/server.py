@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
 from policyd.service.seal_service import SealServicer
 from policyd.state import StateFollower, activate, current_of
+from policyd.telemetry import Projector, make_exporters, make_resource, read_settings
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
@@ -133,11 +135,24 @@ class Server:
         follower = StateFollower(
             self.node, store, state=state, policy=self.policy, directory=config.policy, ledger=self.ledger
         )
+        self._project_spans(stack)
         self._listen(stack)
         follower.start()
         stack.callback(follower.stop)
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
+
+    def _project_spans(self, stack: ExitStack) -> None:
+        """Send spans where the standard settings say; none of them can touch the ledger."""
+        settings = read_settings(os.environ)
+        self.notices.extend(settings.lines)
+        if settings.exporters:
+            exporters = make_exporters(settings)
+            projector = Projector(
+                self.ledger, exporters=exporters, resource=make_resource(self.ledger.origin)
+            )
+            projector.start()
+            stack.callback(projector.close)
 
     def _listen(self, stack: ExitStack) -> None:
         config = self.config

@@ -1,0 +1,374 @@
+"""Work out from SQL text which fields a query touches; refuse what cannot be worked out completely.
+
+One SELECT over catalogue tables, joined with ON, or ``SELECT EXISTS (SELECT 1 ...)``. Every kind of
+syntax node, and every option of it, has to be on the list below: what sqlglot learns to parse later
+is refused until someone has thought about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import sqlglot
+from policyd_client.model import Action
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from policyd.demo.schema import Schema, Table
+
+MAX_CHARACTERS = 10_000
+
+_BINARY = ("this", "expression")
+_ALLOWED: Mapping[type[exp.Expr], tuple[str, ...]] = {
+    exp.Select: ("expressions", "from_", "joins", "where", "group", "order", "limit", "offset", "distinct"),
+    exp.Distinct: ("expressions",),
+    exp.From: ("this",),
+    exp.Join: ("this", "side", "kind", "on"),
+    exp.Table: ("this", "alias"),
+    exp.TableAlias: ("this",),
+    exp.Where: ("this",),
+    exp.Group: ("expressions",),
+    exp.Order: ("expressions",),
+    exp.Ordered: ("this", "desc", "nulls_first"),
+    exp.Limit: ("expression",),
+    exp.Offset: ("expression",),
+    exp.Column: ("this", "table"),
+    exp.Identifier: ("this", "quoted"),
+    exp.Alias: ("this", "alias"),
+    exp.Star: (),
+    exp.Literal: ("this", "is_string"),
+    exp.Boolean: ("this",),
+    exp.Null: (),
+    exp.Exists: ("this",),
+    exp.And: _BINARY,
+    exp.Or: _BINARY,
+    exp.Not: ("this",),
+    exp.Paren: ("this",),
+    exp.Neg: ("this",),
+    exp.EQ: _BINARY,
+    exp.NEQ: _BINARY,
+    exp.GT: _BINARY,
+    exp.GTE: _BINARY,
+    exp.LT: _BINARY,
+    exp.LTE: _BINARY,
+    exp.Is: _BINARY,
+    exp.Like: _BINARY,
+    exp.In: ("this", "expressions"),
+    exp.Between: ("this", "low", "high"),
+    exp.Count: ("this", "big_int"),
+    exp.Sum: ("this",),
+    exp.Avg: ("this",),
+    exp.Lower: ("this",),
+    exp.Upper: ("this",),
+    exp.Length: ("this",),
+    exp.Substring: ("this", "start", "length"),
+    exp.Coalesce: ("this", "expressions"),
+    exp.Round: ("this", "decimals"),
+    exp.Abs: ("this",),
+}
+_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
+
+STRENGTH: Mapping[Action, int] = {
+    Action.COUNT: 0,
+    Action.VERIFY: 1,
+    Action.RELEASE: 2,
+    Action.MATCH: 2,
+    Action.LINK: 2,
+}
+"""How much an action lets out; a caller may declare what the statement is, or something stronger."""
+
+
+class Refused(Exception):
+    """The statement cannot be worked out completely, so nothing was asked and nothing runs."""
+
+
+class Kind(StrEnum):
+    """What one output column of a query is."""
+
+    VALUE = "value"
+    KEY = "key"
+    AGGREGATE = "aggregate"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output column: its label, and the fields that it is made of."""
+
+    label: str
+    kind: Kind
+    fields: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A query, worked out.
+
+    ``tree`` names every column by table alias, in the schema's spelling, and holds placeholders for
+    all literals, whose values are in ``values``; treat it as read-only. For ``verify`` it is the
+    query inside EXISTS. ``fields`` leave, ``used_fields`` are filtered, joined, grouped or sorted on;
+    a name may be in both. ``wildcard``: ``fields`` holds ``Table.*`` and the query cannot run.
+    """
+
+    tree: exp.Select
+    values: Mapping[str, str | int | float]
+    tables: Mapping[str, Table]
+    outputs: tuple[Output, ...]
+    fields: tuple[str, ...]
+    used_fields: tuple[str, ...]
+    action: Action
+    wildcard: bool
+
+
+def fields_of(sql: str, schema: Schema) -> Statement:
+    """Work out what a query touches.
+
+    Raises:
+        Refused: it is not one SELECT of the supported form, or names something unknown.
+    """
+    tree = _parse(sql)
+    _check_nodes(tree)
+    inner = _peel_exists(tree)
+    select = tree if inner is None else inner
+    if sum(1 for _ in select.find_all(exp.Select, exp.Exists)) > 1:
+        raise Refused("a query inside the query; write it as a join")
+    tables = _read_tables(select, schema)
+    labels = {projection.alias.casefold() for projection in select.expressions if projection.alias}
+    for column in list(select.find_all(exp.Column)):
+        _resolve(column, tables, labels)
+    outputs, wildcards = _read_outputs(select, tables)
+    used = _used_fields(select, tables, outputs)
+    leaving = [field for output in outputs for field in sorted(output.fields)]
+    if inner is not None:
+        _check_verify(select)
+        action, leaving, outputs = Action.VERIFY, [], ()
+    elif outputs and any(output.kind is Kind.AGGREGATE for output in outputs):
+        _check_count(select, outputs)
+        action = Action.COUNT
+    else:
+        if select.args.get("group"):
+            raise Refused("GROUP BY without an aggregate; write SELECT DISTINCT")
+        action = Action.RELEASE
+    if not (leaving or used or wildcards):
+        # SPEC: counting rows of pupils uses the one thing that makes a row a pupil's
+        used = [f"{table.name}.{table.pupil}" for table in tables.values()]
+    return Statement(
+        tree=select,
+        values=_bind_literals(select),
+        tables=tables,
+        outputs=outputs,
+        fields=tuple(dict.fromkeys((*wildcards, *leaving))),
+        used_fields=tuple(dict.fromkeys(used)),
+        action=action,
+        wildcard=bool(wildcards),
+    )
+
+
+def declare(derived: Action, declared: Action | None) -> Action:
+    """Return the action to ask for: the declared one unless the statement lets out more than it says.
+
+    Raises:
+        Refused: the declared action is weaker than what the statement does.
+    """
+    if declared is None:
+        return derived
+    if STRENGTH[declared] < STRENGTH[derived]:
+        raise Refused(f"declared as `{declared}`, but the statement is a `{derived}`")
+    return declared
+
+
+def _parse(sql: str) -> exp.Select:
+    if len(sql) > MAX_CHARACTERS:
+        raise Refused(f"over {MAX_CHARACTERS} characters")
+    try:
+        statements = sqlglot.parse(sql, dialect="sqlite")
+    except (SqlglotError, RecursionError) as error:
+        # sqlglot quotes the statement, values and all, so its text goes no further
+        raise Refused("not SQL that can be read") from error
+    if len(statements) != 1:
+        raise Refused(f"{len(statements)} statements; ask for one at a time")
+    tree = statements[0]
+    if type(tree) is not exp.Select:
+        raise Refused("not a SELECT")
+    return tree
+
+
+def _check_nodes(tree: exp.Select) -> None:
+    for node in tree.walk():
+        options = _ALLOWED.get(type(node))
+        if options is None:
+            name = node.name if isinstance(node, exp.Anonymous) else type(node).__name__
+            raise Refused(f"`{name}` is not supported")
+        for option, value in node.args.items():
+            if value and option not in options:
+                raise Refused(f"`{option.strip('_')}` of `{type(node).__name__}` is not supported")
+        if isinstance(node, exp.Join) and (
+            node.args.get("on") is None
+            or node.side not in {"", "LEFT"}
+            or node.kind not in {"", "INNER", "OUTER"}
+        ):
+            raise Refused("only JOIN ... ON and LEFT JOIN ... ON are supported")
+        if isinstance(node, exp.Limit | exp.Offset) and not _is_integer(node.expression):
+            raise Refused("LIMIT and OFFSET take a whole number")
+
+
+def _is_integer(node: exp.Expr | None) -> bool:
+    return isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit()
+
+
+def _peel_exists(tree: exp.Select) -> exp.Select | None:
+    """Return the query inside ``SELECT EXISTS (...)``, None for any other statement."""
+    if tree.args.get("from_") is not None or len(tree.expressions) != 1:
+        return None
+    only = tree.expressions[0].unalias()
+    inner = only.this if isinstance(only, exp.Exists) else None
+    return inner if isinstance(inner, exp.Select) else None
+
+
+def _read_tables(select: exp.Select, schema: Schema) -> dict[str, Table]:
+    source = select.args.get("from_")
+    if source is None:
+        raise Refused("no FROM")
+    tables: dict[str, Table] = {}
+    for node in [source.this, *(join.this for join in select.args.get("joins") or ())]:
+        table = schema.table(node.name) if isinstance(node, exp.Table) else None
+        if table is None:
+            raise Refused(f"`{node.name}` is not a table of this database")
+        alias = node.alias or table.name
+        if alias.casefold() in {other.casefold() for other in tables}:
+            raise Refused(f"`{alias}` names two tables; give each its own alias")
+        tables[alias] = table
+    return tables
+
+
+def _resolve(column: exp.Column, tables: Mapping[str, Table], labels: set[str]) -> None:
+    """Name a column by table alias, in the schema's spelling; labels of outputs may be sorted on."""
+    if isinstance(column.this, exp.Star):
+        if column.table and _alias(column.table, tables) is None:
+            raise Refused(f"`{column.table}` is not a table of this query")
+        return
+    wanted, name = column.table, column.name
+    if wanted and _alias(wanted, tables) is None:
+        raise Refused(f"`{wanted}` is not a table of this query")
+    found = [
+        (alias, spelled)
+        for alias, table in tables.items()
+        if not wanted or alias.casefold() == wanted.casefold()
+        if (spelled := table.column(name)) is not None
+    ]
+    sorts = column.find_ancestor(exp.Order) is not None
+    if not wanted and sorts and name.casefold() in labels:
+        if found:
+            raise Refused(f"`{name}` is both a column and a label; write the table's name before it")
+        return
+    if len(found) != 1:
+        raise Refused(f"`{name}` is {'in more than one table' if found else 'not a column of these tables'}")
+    alias, spelled = found[0]
+    column.set("this", exp.to_identifier(spelled, quoted=True))
+    column.set("table", exp.to_identifier(alias, quoted=True))
+
+
+def _alias(name: str, tables: Mapping[str, Table]) -> str | None:
+    return next((alias for alias in tables if alias.casefold() == name.casefold()), None)
+
+
+def _field(column: exp.Column, tables: Mapping[str, Table]) -> str:
+    return f"{tables[column.table].name}.{column.name}"
+
+
+def _read_outputs(
+    select: exp.Select, tables: Mapping[str, Table]
+) -> tuple[tuple[Output, ...], tuple[str, ...]]:
+    """Return the outputs, and ``Table.*`` for each table of which everything is wanted."""
+    group = select.args.get("group")
+    keys = {column.sql() for column in group.expressions} if group else set()
+    outputs: list[Output] = []
+    wildcards: list[str] = []
+    for projection in select.expressions:
+        node = projection.unalias()
+        star = node if isinstance(node, exp.Star) else node.find(exp.Star)
+        if star is not None and not isinstance(star.parent, exp.Count):
+            wanted = node.table if isinstance(node, exp.Column) else ""
+            chosen = [_alias(wanted, tables)] if wanted else list(tables)
+            wildcards.extend(f"{tables[alias].name}.*" for alias in chosen if alias is not None)
+            continue
+        kind = Kind.AGGREGATE if node.find(*_AGGREGATES) else Kind.KEY if node.sql() in keys else Kind.VALUE
+        fields = frozenset(_field(column, tables) for column in node.find_all(exp.Column))
+        label = projection.alias or (
+            node.name if isinstance(node, exp.Column) else f"column{len(outputs) + 1}"
+        )
+        outputs.append(Output(label, kind, fields))
+    return tuple(outputs), tuple(dict.fromkeys(wildcards))
+
+
+def _used_fields(select: exp.Select, tables: Mapping[str, Table], outputs: tuple[Output, ...]) -> list[str]:
+    """Return what is filtered, joined, grouped or sorted on; sorting on a label uses what it is made of."""
+    made_of = {output.label.casefold(): sorted(output.fields) for output in outputs}
+    parts = (select.args.get(part) for part in ("where", "group", "order"))
+    used: list[str] = []
+    for place in (*(select.args.get("joins") or ()), *(part for part in parts if part is not None)):
+        if place.find(*_AGGREGATES):
+            raise Refused("an aggregate outside the SELECT list")
+        for column in place.find_all(exp.Column):
+            used.extend([_field(column, tables)] if column.table else made_of[column.name.casefold()])
+        if isinstance(place, exp.Order) and any(
+            not isinstance(sort.this, exp.Column) for sort in place.expressions
+        ):
+            raise Refused("ORDER BY takes columns and labels")
+    return used
+
+
+def _check_verify(select: exp.Select) -> None:
+    if any(select.args.get(part) for part in ("group", "order", "limit", "offset", "distinct")):
+        raise Refused("EXISTS takes only FROM, JOIN and WHERE")
+    if any(not isinstance(projection, exp.Literal) for projection in select.expressions):
+        raise Refused("write SELECT EXISTS (SELECT 1 FROM ...)")
+
+
+def _check_count(select: exp.Select, outputs: tuple[Output, ...]) -> None:
+    """Admit plain aggregates and group keys.
+
+    Arithmetic on a count would undo its rounding, and LIMIT would show where small groups were.
+    """
+    if any(select.args.get(part) for part in ("distinct", "limit", "offset")):
+        raise Refused("a count takes no DISTINCT, LIMIT or OFFSET")
+    if any(output.kind is Kind.VALUE for output in outputs):
+        raise Refused("a column that is neither counted nor grouped by")
+    group = select.args.get("group")
+    if group and not all(isinstance(key, exp.Column) for key in group.expressions):
+        raise Refused("GROUP BY takes columns")
+    for projection in select.expressions:
+        node = projection.unalias()
+        if isinstance(node, _AGGREGATES):
+            argument = node.this
+            if (
+                isinstance(argument, exp.Distinct)
+                and isinstance(node, exp.Count)
+                and len(argument.expressions) == 1
+            ):
+                argument = argument.expressions[0]
+            if isinstance(argument, exp.Column) or (
+                isinstance(argument, exp.Star) and isinstance(node, exp.Count)
+            ):
+                continue
+        elif isinstance(node, exp.Column):
+            continue
+        raise Refused("aggregates are COUNT(*) and COUNT, SUM or AVG of one column, with nothing around them")
+
+
+def _bind_literals(select: exp.Select) -> dict[str, str | int | float]:
+    """Replace every literal by a placeholder and return the values."""
+    values: dict[str, str | int | float] = {}
+    for literal in list(select.find_all(exp.Literal)):
+        name = f"v{len(values)}"
+        values[name] = literal.name if literal.is_string else _number(literal.name)
+        literal.replace(exp.Placeholder(this=name))
+    return values
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        raise Refused(f"`{text}` is not a number") from None
