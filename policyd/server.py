@@ -97,6 +97,14 @@ class Server:
             self._compose(stack)
             self._stack = stack.pop_all()
 
+    def reload_keys(self) -> None:
+        """Read the issuers' keys again, and forget every verified token.
+
+        Raises:
+            ConfigError: a JWKS file cannot be used; the keys in use stay.
+        """
+        self._verifier.reload()
+
     def stop(self, *, grace_s: float = 5.0) -> None:
         """Refuse new calls, let those in progress finish within ``grace_s``, and close everything."""
         if self._stopping.is_set():
@@ -116,7 +124,7 @@ class Server:
     def _compose(self, stack: ExitStack) -> None:
         config = self.config
         self.policy: PolicySet = load_policy_set(config.policy)
-        verifier = TokenVerifier(config.issuers, audience=config.audience)
+        self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
         signer = load_signing_key(config.keys / "node.key")
         ledger_key = load_signing_key(config.keys / "ledger.key")
@@ -129,7 +137,7 @@ class Server:
         self.node = Node(
             current_of(self.policy, state),
             ledger=self.ledger,
-            verifier=verifier,
+            verifier=self._verifier,
             pseudonym_key=pseudonyms.secret,
         )
         follower = StateFollower(

@@ -9,14 +9,14 @@ from pathlib import Path
 from policyd import clock
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
-from policyd.errors import LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
+from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
 from policyd.ledger.record import Stage, state_change_record
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
 from policyd.registry.change import Activation, Change, Draft, State, draft_activation
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.store import EmbeddedStore, Update
 from policyd.service.node import Current, Node
 
 _LOG = logging.getLogger("policyd")
@@ -92,17 +92,24 @@ class StateFollower:
         self._follower.close()
 
     def _run(self) -> None:
+        known: Update | None = None
         while not self._stopping.is_set():
             try:
-                update = self._follower.poll(POLL_S)
-                if update is not None:
-                    self._apply(update.changes, update.state)
+                if known is None:
+                    known = self._follower.poll(POLL_S)
+                if known is not None:
+                    self._apply(known.changes, known.state)
+                    known = None
                 self._read_at_s = clock.monotonic()
                 self._node.refuse("")
-            except NotServing as error:
-                # What cannot be read now may be readable soon, and a short gap gives no old answers:
-                # nothing is in force before the node has applied it.
-                if clock.monotonic() - self._read_at_s > STALE_AFTER_S:
+            except (NotServing, LedgerBusy) as error:
+                # SECURITY: the follower is past a change that it has given out. Until that is applied the
+                # node knows of a seal or a suspension it does not honour, so it stops at once
+                # (test_a_change_that_cannot_be_applied_yet_stops_the_node). A store that cannot be read
+                # for a moment hides nothing that anyone was told is in force.
+                if known is not None:
+                    self._node.refuse(f"a change of state cannot be applied yet: {error}")
+                elif clock.monotonic() - self._read_at_s > STALE_AFTER_S:
                     self._node.refuse(f"the state could not be read for {STALE_AFTER_S:.0f} s: {error}")
                 self._stopping.wait(POLL_S)
             except (StateCorrupt, LedgerClosed, SourceError) as error:

@@ -12,6 +12,7 @@ import click
 from policyd.cli.options import data_option, policy_option
 from policyd.config import DEFAULT_ADDRESS, read_config
 from policyd.devsetup import set_up
+from policyd.errors import ConfigError
 from policyd.server import Server
 
 
@@ -35,7 +36,10 @@ def dev(*, data: Path, policy: Path, address: str) -> None:
 @data_option
 @click.option("--grace", "grace_s", default=5.0, show_default=True, help="Seconds for calls to finish.")
 def serve(*, data: Path, grace_s: float) -> None:
-    """Run the node whose data directory this is, until SIGTERM or SIGINT."""
+    """Run the node whose data directory this is, until SIGTERM or SIGINT.
+
+    SIGHUP reads the token issuers' keys again.
+    """
     config = read_config(data)
     server = Server(config)
     stop = threading.Event()
@@ -43,6 +47,15 @@ def serve(*, data: Path, grace_s: float) -> None:
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
+    def reload_keys(_number: int, _frame: FrameType | None) -> None:
+        try:
+            server.reload_keys()
+        except ConfigError as error:
+            click.echo(f"the issuers' keys stay as they are: {error}", err=True)
+        else:
+            click.echo("read the issuers' keys again")
+
+    signal.signal(signal.SIGHUP, reload_keys)
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     server.start()

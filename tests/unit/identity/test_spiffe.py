@@ -71,6 +71,8 @@ def test_a_trust_domain_is_lower_case_and_bare(name: str) -> None:
         {"peer_spiffe_id": [SERVICE.encode(), SERVICE.encode()]},
         {"peer_spiffe_id": [SERVICE.encode()], "peer_uri": [SERVICE.encode(), b"https://policyd.test"]},
         {"peer_spiffe_id": [b"spiffe://policyd.test/\xd0\xb0"]},
+        {"peer_spiffe_id": [SERVICE.encode()]},
+        {"peer_spiffe_id": [SERVICE.encode()], "x509_pem_cert": [b"no certificate"]},
         {"x509_common_name": [SERVICE.encode()]},
         {"peer_uri": [SERVICE.encode()]},
         {"peer_dns": [SERVICE.encode()]},
@@ -143,6 +145,8 @@ def _certificate(
     names: Sequence[x509.GeneralName],
     common_name: str = "client",
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+    ca: bool = False,
+    may_sign: bool = False,
     age: timedelta = timedelta(minutes=1),
     life: timedelta = timedelta(hours=1),
 ) -> pki.Credentials:
@@ -157,14 +161,30 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(begin + life)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     )
+    if may_sign:
+        builder = builder.add_extension(_signing_usage(), critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(authority.key, hashes.SHA256())
     key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pki.Credentials(certificate_pem=certificate.public_bytes(Encoding.PEM), key_pem=key_pem)
+
+
+def _signing_usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +271,22 @@ def test_a_certificate_of_our_authority_that_names_no_data_service_is_unauthenti
 
     with pytest.raises(Unauthenticated):
         data_service_id(context, trust_domain=DOMAIN)
+
+
+@pytest.mark.parametrize("kind", [{"ca": True}, {"ca": True, "may_sign": True}, {"may_sign": True}], ids=str)
+def test_an_authority_is_no_data_service(
+    served: tuple[int, _Teller], authority: pki.Authority, kind: dict[str, Any]
+) -> None:
+    """A certificate that may sign others is refused, whatever it is named and whatever TLS makes of it."""
+    port, teller = served
+    before = len(teller.seen)
+    credentials = _certificate(authority, names=[_uri(SERVICE)], **kind)
+
+    if _call(port, root=authority.certificate_pem, credentials=credentials) is not grpc.StatusCode.OK:
+        assert len(teller.seen) == before
+        return
+    with pytest.raises(Unauthenticated, match="cannot sign"):
+        data_service_id(teller.seen[-1], trust_domain=DOMAIN)
 
 
 def test_no_certificate_gets_no_connection(served: tuple[int, _Teller], authority: pki.Authority) -> None:

@@ -325,3 +325,30 @@ def test_two_issuers_of_one_name_are_refused(tmp_path: Path) -> None:
     issuer = _issuers(tmp_path)[0]
     with pytest.raises(ConfigError, match="one name"):
         TokenVerifier([issuer, issuer], audience="policyd")
+
+
+def test_the_documentation_explains_every_code() -> None:
+    """The table in docs/tokens.md has one row for each refusal code, and none besides."""
+    docs = (VECTORS.parents[3] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    section = docs.split("## Why a token is refused")[1].split("\n## ")[0]
+
+    have = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+
+    assert sorted(have) == sorted(TokenFault)
+
+
+def test_the_documented_example_would_be_believed(tmp_path: Path) -> None:
+    """The payload shown in docs/tokens.md, signed by its issuer, verifies."""
+    docs = (VECTORS.parents[3] / "docs" / "tokens.md").read_text(encoding="utf-8")
+    header, payload = docs.split("```")[1].removeprefix("\nheader").split("payload")
+    kid = json.loads(header)["kid"]
+    text = f"{_b64(header.strip().encode())}.{_b64(payload.strip().encode())}"
+    token = f"{text}.{_b64(KEYS['ed-1'].sign(text.encode()))}"
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text(json.dumps({"keys": [_jwk("ed-1") | {"kid": kid}]}), encoding="ascii")
+    jwks.chmod(0o644)
+    verifier = TokenVerifier([Issuer(json.loads(payload)["iss"], jwks=jwks)], audience="policyd")
+
+    have = verifier.verify(token, data_service=SERVICE, now=NOW)
+
+    assert (have.subject, have.roles) == ("researcher-1", frozenset({"researcher"}))
