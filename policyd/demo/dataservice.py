@@ -14,7 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
-from policyd_client import Action, Decision, Obligations, Outcome, PolicyClient, SealState, SealWatch, Withheld
+from policyd_client import (
+    Action,
+    Decision,
+    Obligations,
+    Outcome,
+    PolicyClient,
+    SealState,
+    SealWatch,
+    Withheld,
+)
 
 from policyd.demo.rewrite import SEAL_FUNCTION, SEALED_TABLE, Guarded, rewrite
 from policyd.demo.schema import Schema
@@ -224,7 +233,12 @@ class DataService:
 
 
 class _Authorizer:
-    """Lets SQLite read what the rewritten query needs and nothing else, whatever the query says."""
+    """Lets SQLite read what the rewritten query needs and nothing else.
+
+    A second look, not a second lock: SQLite does not report the columns of NATURAL and USING joins, and
+    knows columns where decisions also speak of transforms and rows (AMENDMENTS.md item 1). Statements
+    with such joins are refused before anything is asked.
+    """
 
     def __init__(self, reads: Collection[tuple[str, str]]) -> None:
         self._reads = {(table.casefold(), column.casefold()) for table, column in reads}

@@ -45,8 +45,8 @@ class Scenario:
 
 
 _RESEARCH_SQL = """\
-SELECT p.PupilMatchingRefAnonymous_SPR19 AS pupil, p.UPN_SPR19, p.DOB_SPR19, p.Ethnicity_SPR19,
-       p.Postcode_home, k.KS4_ATT8
+SELECT p.PupilMatchingRefAnonymous_SPR19 AS pupil, p.UPN_SPR19, p.DOB_SPR19,
+       p.Ethnicity_SPR19, p.Postcode_home, k.KS4_ATT8
 FROM SC_Pupil p
 JOIN KS4 k ON k.KS4_PupilMatchingRefAnonymous = p.PupilMatchingRefAnonymous_SPR19
 WHERE p.FSMeligible_SPR19 = 1
@@ -99,7 +99,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         purpose="age-verification",
         sql="""\
 SELECT EXISTS (
-  SELECT 1 FROM KS4 WHERE KS4_PupilMatchingRefAnonymous = 'pupil-17' AND KS4_DOB <= '2002-11-24'
+  SELECT 1 FROM KS4
+  WHERE KS4_PupilMatchingRefAnonymous = 'pupil-17' AND KS4_DOB <= '2002-11-24'
 )""",
         years=(2018,),
         outcome="withhold",
@@ -154,8 +155,8 @@ WHERE Surname_SPR19 = 'Surname 17'""",
         agreement="DS00107",
         purpose="academic-research",
         sql="""\
-SELECT CIN_PupilMatchingRefAnonymous AS pupil, CIN_UPN, CIN_LAchildID, CIN_PostCode, CIN_DOB,
-       CIN_PrimaryNeedCode, CIN_CPPindicator
+SELECT CIN_PupilMatchingRefAnonymous AS pupil, CIN_UPN, CIN_LAchildID, CIN_PostCode,
+       CIN_DOB, CIN_PrimaryNeedCode, CIN_CPPindicator
 FROM CIN
 WHERE CIN_CPPindicator = 1""",
         years=(2018,),
@@ -262,7 +263,7 @@ LIMIT 300""",
         purpose="academic-research",
         sql="""\
 SELECT Gender_SPR19 FROM SC_Pupil
-WHERE URN_SPR19 = (SELECT MAX(URN_SPR19) FROM SC_Pupil WHERE Surname_SPR19 = 'Surname 17')""",
+WHERE URN_SPR19 = (SELECT URN_SPR19 FROM SC_Pupil WHERE Surname_SPR19 = 'Surname 17')""",
         outcome="not-asked",
     ),
 )

@@ -298,6 +298,8 @@ def _read_outputs(
         label = projection.alias or (
             node.name if isinstance(node, exp.Column) else f"column{len(outputs) + 1}"
         )
+        if label.casefold() in {other.label.casefold() for other in outputs}:
+            raise Refused(f"two columns called `{label}`; give each its own label")
         outputs.append(Output(label, kind, fields))
     return tuple(outputs), tuple(dict.fromkeys(wildcards))
 

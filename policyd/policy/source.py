@@ -205,9 +205,10 @@ class _Builder:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             before = len(self._problems)
             key = self._node(event, depth=depth + 1)
+            explained = len(self._problems) > before
             value = self._node(next(self._events), depth=depth + 1)
             if not isinstance(key.value, str):
-                if len(self._problems) == before:
+                if not explained:
                     self._report(event, _key_message(key.value))
             elif key.value in places:
                 first = places[key.value]
@@ -219,7 +220,7 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> str | int | bool | None:
         if event.style:  # quoted or a block; plain is '' in libyaml and None in the Python parser
-            if event.style == '"' and (match := _HIDDEN.search(event.value)) and match.group() != "\t":
+            if event.style == '"' and (match := _HIDDEN.search(event.value.replace("\t", " "))):
                 self._report(event, f"escape for {_hidden_message(match.group())}")
             return event.value
         message = _pitfall(event.value)
