@@ -62,6 +62,10 @@ class Frontier:
             root = node_hash(peak, root)
         return root
 
+    def nodes(self) -> dict[tuple[int, int], bytes]:
+        """Return the hashes of its complete subtrees by level and position."""
+        return dict(zip(_cover(0, self.size), self._peaks, strict=True))
+
     def copy(self) -> Frontier:
         """Return an independent copy."""
         return Frontier(self.size, self._peaks)

@@ -32,11 +32,17 @@ class State:
     reader: LedgerReader
     lock: int
 
-    def release(self) -> None:
-        """Close the connections and let another process have the directory. Idempotent."""
-        self.reader.close()
-        self.read_back.close()
-        self.connection.close()
+    def release(self, *, failed: bool = False) -> None:
+        """Close the connections and let another process have the directory. Idempotent.
+
+        The last connection to close moves SQLite's write-ahead log into the database. After a failure
+        that log may hold a page that was not stored as written; its checksum still shows that, but only
+        while it stays where it is. So then a connection that cannot write is the last.
+        """
+        readers = (self.reader.close, self.read_back.close)
+        writer = (self.connection.close,)
+        for close in (*writer, *readers) if failed else (*readers, *writer):
+            close()
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1

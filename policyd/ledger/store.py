@@ -46,6 +46,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 INSERT = f"INSERT INTO record ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608  # names of ours, no input
 SELECT = f"SELECT {', '.join(ROW)} FROM record"  # noqa: S608  # names of ours, no input
+_DECISION = ROW.index("decision_id")
 _LEAF, _PRIVATE, _NODES = ROW.index("leaf"), ROW.index("private"), ROW.index("nodes")
 
 Row = tuple[object, ...]
@@ -72,6 +73,17 @@ def parts_of(row: Row) -> tuple[bytes, bytes, bytes]:
         private if isinstance(private, bytes) else b"",
         nodes if isinstance(nodes, bytes) else b"",
     )
+
+
+def is_found(connection: sqlite3.Connection, row: Row) -> bool:
+    """Return whether a stored record can be looked up by its decision id; true where it has none."""
+    decision_id = row[_DECISION]
+    if not decision_id:
+        return True
+    found = connection.execute(
+        "SELECT idx FROM record WHERE decision_id = ? AND decision_id != ''", (decision_id,)
+    ).fetchone()
+    return bool(found == (row[0],))
 
 
 def columns_in(row: Row) -> Row:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,8 @@ _MOVE_AFTER_BYTES = 8 * 2**20
 class Receipts:
     """Where a caller's records are: consecutive indices from `first_index`, in the order given.
 
-    ``checkpoint`` is the signed note over the first ``size`` records, which include these.
+    ``checkpoint`` is the signed note over the first ``size`` records, which include these; ``nodes`` are
+    the tree hashes that proofs up to it take.
     """
 
     origin: str
@@ -39,6 +40,16 @@ class Receipts:
     leaf_hashes: tuple[bytes, ...]
     size: int
     checkpoint: str
+    nodes: Mapping[tuple[int, int], bytes] = field(repr=False, compare=False)
+
+    def proof(self, offset: int) -> list[bytes]:
+        """Return the inclusion proof of the record at `first_index + offset` under the checkpoint.
+
+        Reads nothing from the disk: all it takes was at hand when the group was committed.
+        """
+        return merkle.inclusion_proof(
+            self.first_index + offset, self.size, lambda level, position: self.nodes[level, position]
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +68,7 @@ class _Group:
     done: threading.Event = field(default_factory=threading.Event)
     size: int = 0
     checkpoint: str = ""
+    nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -155,10 +167,11 @@ class Ledger:
             leaf_hashes=ticket.leaf_hashes,
             size=group.size,
             checkpoint=group.checkpoint,
+            nodes=group.nodes,
         )
 
     def proof(self, index: int, size: int) -> list[bytes]:
-        """Return the inclusion proof of record `index` in the tree of the first `size` records.
+        """Return the inclusion proof of any record in the tree of the first `size`, from what is stored.
 
         Raises:
             ValueError: the index is not below the size.
@@ -205,8 +218,9 @@ class Ledger:
             self._work.notify_all()
             self._grown.notify_all()
         self._thread.join()
-        self._state.release()
-        if self._failure and self._failure != _CLOSED:
+        failed = self._failure not in ("", _CLOSED)
+        self._state.release(failed=failed)
+        if failed:
             raise LedgerClosed(self._failure)
         self._failure = _CLOSED
 
@@ -278,18 +292,21 @@ class Ledger:
     def _commit(self, group: _Group) -> None:
         frontier = self._frontier.copy()
         first = frontier.size
+        group.nodes = frontier.nodes()
         rows = []
         for ticket in group.tickets:
             ticket.first_index = frontier.size
             hashes = []
             for entry in ticket.entries:
+                index = frontier.size
                 completed = frontier.push(merkle.leaf_hash(entry.leaf))
                 hashes.append(completed[0])
-                rows.append(store.row_of(frontier.size - 1, entry, completed=completed))
+                group.nodes.update(((level, index >> level), each) for level, each in enumerate(completed))
+                rows.append(store.row_of(index, entry, completed=completed))
             ticket.leaf_hashes = tuple(hashes)
         commit_rows(self._state.connection, rows, checkpoint=self._checkpoint)
         # INVARIANT: nothing is signed before the stored bytes have been read over another connection.
-        read_back(self._state.read_back, rows, first=first)
+        read_back(self._state.read_back, rows, first=first, checkpoint=self._checkpoint)
         signed = note.sign_checkpoint(note.Checkpoint(self.origin, frontier.size, frontier.root()), self._key)
         group.size, group.checkpoint = frontier.size, signed
         with self._lock:
@@ -351,8 +368,13 @@ def commit_rows(
     connection.execute("COMMIT")
 
 
-def read_back(connection: sqlite3.Connection, rows: Sequence[store.Row], *, first: int) -> None:
-    """Read the rows just committed over another connection and hash them again.
+def read_back(
+    connection: sqlite3.Connection, rows: Sequence[store.Row], *, first: int, checkpoint: str
+) -> None:
+    """Read what was just committed over another connection and hash the records again.
+
+    Each record is also looked up by its decision id, and the stored signature is compared, so that
+    every page of the commit is read: a page that is torn anywhere is found.
 
     Raises:
         LedgerCorrupt: what is stored is not what was written.
@@ -364,3 +386,7 @@ def read_back(connection: sqlite3.Connection, rows: Sequence[store.Row], *, firs
         leaf, _, nodes = store.parts_of(have)
         if have != want or merkle.leaf_hash(leaf) != nodes[: merkle.HASH_BYTES]:
             raise LedgerCorrupt(f"record {want[0]}: the stored bytes are not those that were committed")
+        if not store.is_found(connection, want):
+            raise LedgerCorrupt(f"record {want[0]}: it is stored, but not found by its decision id")
+    if connection.execute("SELECT note FROM checkpoint").fetchone() != (checkpoint,):
+        raise LedgerCorrupt("the stored checkpoint is not the one that was committed")

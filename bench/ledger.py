@@ -1,0 +1,170 @@
+"""Measures durable appends beside a bare SQLite commit of the same rows: read the ratios, not the figures.
+
+Usage: python bench/ledger.py [--seconds S] [--directory DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from policyd import clock, ids, merkle
+from policyd.ledger import store
+from policyd.ledger.record import Entry, decision_record
+from policyd.ledger.verify import verify
+from policyd.ledger.writer import Ledger
+from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup
+from policyd.reasons import Reason
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+DECISION = Decision(
+    outcome=Outcome.PARTIAL,
+    groups=(
+        VerdictGroup(
+            Effect.RELEASE, Reason.NONE, "attainment", (), ("A.b",) * 20, (ColumnSet("SPR", 2018, 2**20 - 1),)
+        ),
+        VerdictGroup(Effect.WITHHOLD, Reason.FIELD_NOT_IN_AGREEMENT, "gate:7:agreement", (), ("A.c",) * 5),
+    ),
+    obligations=Obligations(exclude_sealed_epoch=7, min_cell_count=10),
+    identification_risk=2,
+    sensitivity="BE",
+    requester="researcher-1",
+    organisation="org-university-1",
+    data_service="npd-secure",
+    setting="secure-research",
+    agreement="DS00101",
+    gateway="DEA2017-64",
+    purposes=("academic-research",),
+    action=Action.RELEASE,
+    policy_digest="ab" * 32,
+    policy_version=3,
+    epoch=7,
+    at=0,
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Records a second, and what one append took."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+def make_entry() -> Entry:
+    return decision_record(
+        replace(DECISION, at=clock.now()),
+        decision_id=ids.decision_id(),
+        trace_id=ids.trace_id(),
+        span_id=ids.span_id(),
+        request_digest=bytes(32),
+        answer_digest=bytes(32),
+        spiffe_id="spiffe://policyd.test/data-service/npd-secure",
+        valid_for_ms=60_000,
+        key=bytes(32),
+        unknown_names=[],
+    )
+
+
+def measure(append: Callable[[], object], threads: int, *, seconds: float) -> Figures:
+    """Call `append` from so many threads for so long."""
+    taken_s: list[float] = []
+    until_s = perf_counter() + seconds
+
+    def run() -> None:
+        while (begun_s := perf_counter()) < until_s:
+            append()
+            taken_s.append(perf_counter() - begun_s)
+
+    workers = [threading.Thread(target=run) for _ in range(threads)]
+    begun_s = perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    elapsed_s = perf_counter() - begun_s
+    taken_s.sort()
+    return Figures(
+        rate=len(taken_s) / elapsed_s,
+        p50_ms=taken_s[len(taken_s) // 2] * 1e3,
+        p99_ms=taken_s[int(len(taken_s) * 0.99)] * 1e3,
+    )
+
+
+def bare_sqlite(directory: Path, entries: list[Entry], *, group: int) -> float:
+    """Return rows a second when the same rows are committed by one thread, `group` to a transaction."""
+    connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    columns = ", ".join(f"c{number}" for number in range(len(store.ROW)))
+    connection.execute(f"CREATE TABLE IF NOT EXISTS record ({columns})")
+    insert = f"INSERT INTO record VALUES ({', '.join('?' * len(store.ROW))})"  # noqa: S608  # no input
+    rows = [
+        store.row_of(number, entry, completed=[merkle.leaf_hash(entry.leaf)])
+        for number, entry in enumerate(entries)
+    ]
+    begun_s = perf_counter()
+    for start in range(0, len(rows), group):
+        connection.execute("BEGIN")
+        connection.executemany(insert, rows[start : start + group])
+        connection.execute("COMMIT")
+    elapsed_s = perf_counter() - begun_s
+    connection.close()
+    return len(rows) / elapsed_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--directory", type=Path, default=None)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        directory = Path(name)
+        begun_s = perf_counter()
+        entries = [make_entry() for _ in range(4_000)]
+        print(
+            f"make a record ({len(entries[0].leaf)} bytes): {(perf_counter() - begun_s) / 4_000 * 1e6:.0f} µs"
+        )
+        bare = {group: bare_sqlite(directory, entries, group=group) for group in (1, 64)}
+        for group, rate in bare.items():
+            print(f"bare SQLite, one thread, {group:>2} rows a commit: {rate:>8,.0f} rows/s")
+        with Ledger.open(directory / "log", origin="policyd.test/bench", signing_key=KEY) as ledger:
+            for threads, group in ((1, 1), (8, 1), (64, 64)):
+                have = measure(lambda: ledger.append([make_entry()]), threads, seconds=options.seconds)
+                print(
+                    f"ledger, {threads:>2} threads: {have.rate:>8,.0f} records/s, "
+                    f"p50 {have.p50_ms:.2f} ms, p99 {have.p99_ms:.2f} ms; "
+                    f"{have.rate / bare[group]:.2f} of bare SQLite, {group} a commit"
+                )
+            size = ledger.size
+            begun_s = perf_counter()
+            for index in range(0, size, max(1, size // 500)):
+                ledger.proof(index, size)
+            proofs = len(range(0, size, max(1, size // 500)))
+            print(f"inclusion proof in {size:,}, stored: {(perf_counter() - begun_s) / proofs * 1e6:.0f} µs")
+            receipts = ledger.append([make_entry() for _ in range(500)])
+            begun_s = perf_counter()
+            for offset in range(500):
+                receipts.proof(offset)
+            print(f"inclusion proof of a fresh record: {(perf_counter() - begun_s) / 500 * 1e6:.0f} µs")
+        report = verify(directory / "log")
+        leaves = [entry.leaf for entry in entries]
+        begun_s = perf_counter()
+        for leaf in leaves:
+            merkle.leaf_hash(leaf)
+        hashing = len(leaves) / (perf_counter() - begun_s)
+        ratio = report.records_per_s / hashing
+        print(f"verify: {report.records_per_s:,.0f} records/s, {ratio:.2f} of bare SHA-256")
+
+
+if __name__ == "__main__":
+    main()
