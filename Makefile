@@ -10,11 +10,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 # Stamps: a set-up is repeated only when what it was made from has changed.
 RUN := $(VENV)/.set-up-to-run
 DEV := $(VENV)/.set-up-to-develop
+BENCH := $(VENV)/.set-up-to-measure
 PROJECTS := pyproject.toml proto/pyproject.toml clients/python/pyproject.toml
-EDITABLE := -e proto -e clients/python -e .
+# setuptools warns of any editable install; ours is meant.
+EDIT := PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps -e proto -e clients/python -e .
 PROTOS := $(wildcard proto/pbac/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
-LOCK := $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras \
+LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options
 
 .DEFAULT_GOAL := help
@@ -35,8 +37,8 @@ test: $(DEV) ## every test, with the seconds of each suite and what was skipped
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, policy set
-	@echo "format"; $(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
-	@echo "lint"; $(BIN)/ruff check --quiet .
+	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise .
+	@echo "lint"; $(BIN)/ruff check --quiet --output-format concise .
 	@echo "types"; $(BIN)/mypy --no-error-summary
 	@echo "generated code"; scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 		$(PROTOC) --python_out="$$scratch" --pyi_out="$$scratch" --grpc_python_out="$$scratch" $(PROTOS) && \
@@ -51,11 +53,11 @@ proto: $(DEV) ## generate the Python of proto/pbac/v1, and docs/commands.md
 	@$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
 	@$(BIN)/python tools/commands_doc.py
 
-bench: $(DEV) ## measure, beside what one would use instead
+bench: $(BENCH) ## measure, beside what one would use instead
 	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 lock: $(DEV) ## write requirements/*.txt again from *.in (UPGRADE=1: newest versions)
-	@for name in build run dev; do \
+	@for name in build run dev bench; do \
 		echo "requirements/$$name.txt"; \
 		$(LOCK) $(if $(UPGRADE),--upgrade) --output-file=requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
@@ -70,15 +72,20 @@ $(RUN): requirements/build.txt requirements/run.txt $(PROJECTS) | $(VENV)/.made
 	@echo "setting up $(VENV) to run policyd (locked, hashed packages; once)"
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@$(PIP) --no-build-isolation --require-hashes -r requirements/run.txt
-	@$(PIP) --no-build-isolation --no-deps $(EDITABLE)
+	@$(EDIT)
 	@touch $@
 
 $(DEV): requirements/build.txt requirements/dev.txt $(PROJECTS) | $(VENV)/.made
 	@echo "setting up $(VENV) to develop policyd (locked, hashed packages; once)"
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@$(PIP) --no-build-isolation --require-hashes -r requirements/dev.txt
-	@$(PIP) --no-build-isolation --no-deps $(EDITABLE)
+	@$(EDIT)
 	@touch $(RUN) $@
+
+$(BENCH): requirements/bench.txt $(DEV)
+	@echo "adding to $(VENV) what the benches compare with (once)"
+	@$(PIP) --no-build-isolation --require-hashes -r requirements/bench.txt
+	@touch $@
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "no python3 found; install Python 3.11, or: make PYTHON=/path/to/python3.11"; exit 1; }

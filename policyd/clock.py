@@ -41,5 +41,6 @@ def parse_instant(text: str) -> Instant:
 def format_instant(instant: Instant) -> str:
     """Write an instant as RFC 3339 in UTC; milliseconds only where there are some."""
     seconds, milli = divmod(instant, 1000)
-    text = datetime.fromtimestamp(seconds, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # isoformat writes four digits for every year; strftime does not.
+    text = datetime.fromtimestamp(seconds, tz=UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     return f"{text}.{milli:03d}Z" if milli else f"{text}Z"

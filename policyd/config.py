@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from policyd.errors import ConfigError
 from policyd.identity.jwks import ALGORITHMS, Issuer
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
@@ -72,8 +73,11 @@ def read_config(data: Path) -> Config:
     """Read `policyd.yaml` in the data directory; relative paths are taken from there.
 
     Raises:
-        SourceError: it is not there or has mistakes; holds all of them.
+        ConfigError: it is not there.
+        SourceError: it has mistakes; holds all of them.
     """
+    if not (data / FILE).exists():
+        raise ConfigError(f"no node is set up in `{data}`: `policyd dev --data {data}` makes one to try out")
     reader = Reader()
     top = reader.mapping(
         reader.file(data / FILE),

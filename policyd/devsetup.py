@@ -5,15 +5,16 @@ For development and the demo. In production an operator's own authority and issu
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from policyd import clock
 from policyd.config import DEFAULT_ADDRESS, FILE, Config, read_config
-from policyd.errors import ConfigError
+from policyd.errors import ConfigError, SourceError
 from policyd.identity.issuer import JWKS_FILE, LocalIssuer
 from policyd.identity.keys import create_mac_key, create_signing_key, load_signing_key
-from policyd.identity.pki import Authority, open_authority
+from policyd.identity.pki import Authority, Credentials, open_authority
 
 TRUST_DOMAIN = "policyd.test"
 AUDIENCE = "policyd"
@@ -36,8 +37,8 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
     Keys and `policyd.yaml` that are there stay as they are, so it may be run again at any time.
 
     Raises:
-        ConfigError: a file cannot be written, or one that is there cannot be used.
-        SourceError: the `policyd.yaml` that is there has mistakes.
+        ConfigError: there is no policy set, a file cannot be written, or one that is there cannot be used.
+        SourceError: the `policyd.yaml` that is there, or the address, has mistakes.
     """
     try:
         for folder in (data, data / "keys", data / "tls", data / "nodes"):
@@ -50,9 +51,7 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
             create(data / "keys" / f"{name}.key")
     if not (data / "keys" / "pseudonym.key").exists():
         create_mac_key(data / "keys" / "pseudonym.key")
-    if not (data / FILE).exists():
-        _write_config(data, policy=policy.absolute(), address=address)
-    config = read_config(data)
+    config = _read_or_write_config(data, policy=policy, address=address)
     now = clock.now()
     _authority(data, config.trust_domain).server(f"spiffe://{config.trust_domain}/policyd", now=now).write(
         data / "tls", name="server"
@@ -64,13 +63,24 @@ def client_files(config: Config, spiffe_id: str) -> ClientFiles:
     """Make a certificate for a data service of this machine, valid for a day, and return where it is.
 
     Raises:
-        ConfigError: the local authority cannot be used; production certificates come from elsewhere.
+        ConfigError: as ``client_credentials``; production certificates come from elsewhere.
     """
-    credentials = _authority(config.data, config.trust_domain).client(spiffe_id, now=clock.now())
     folder = config.data / "tls" / "clients"
     folder.mkdir(mode=0o700, exist_ok=True)
-    certificate, key = credentials.write(folder, name=spiffe_id.rsplit("/", 1)[1])
+    certificate, key = client_credentials(config, spiffe_id).write(folder, name=spiffe_id.rsplit("/", 1)[1])
     return ClientFiles(config.tls.authority, certificate, key)
+
+
+def client_credentials(config: Config, spiffe_id: str) -> Credentials:
+    """Make a certificate for a data service of this machine, valid for a day, and keep it in memory.
+
+    Raises:
+        ConfigError: the local authority cannot be used, or ``spiffe_id`` is none of its trust domain.
+    """
+    try:
+        return _authority(config.data, config.trust_domain).client(spiffe_id, now=clock.now())
+    except ValueError as error:
+        raise ConfigError(f"`{spiffe_id}` cannot name a data service: {error}") from None
 
 
 def local_issuer(config: Config) -> LocalIssuer:
@@ -82,19 +92,32 @@ def _authority(data: Path, trust_domain: str) -> Authority:
     return open_authority(data / "tls", trust_domain=trust_domain, now=clock.now())
 
 
+def _read_or_write_config(data: Path, *, policy: Path, address: str) -> Config:
+    if (data / FILE).exists():
+        return read_config(data)
+    if not (policy / "policyset.yaml").is_file():
+        raise ConfigError(f"no policy set in `{policy}`: name its directory with --policy")
+    _write_config(data, policy=policy.absolute(), address=address)
+    try:
+        return read_config(data)
+    except SourceError:
+        (data / FILE).unlink()  # a bad address must not stay for the next run to trip over
+        raise
+
+
 def _write_config(data: Path, *, policy: Path, address: str) -> None:
     node = load_signing_key(data / "keys" / "node.key")
     text = f"""\
 # One node of policyd. Every path may be absolute or relative to this file.
 node: {NODE}
-address: "{address}"
+address: {json.dumps(address)}
 trust_domain: {TRUST_DOMAIN}
 audience: {AUDIENCE}
-policy: "{policy}"
+policy: {json.dumps(str(policy), ensure_ascii=False)}
 tls: {{authority: tls/ca.pem, certificate: tls/server.pem, key: tls/server.key}}
 issuers:
   - {{issuer: {ISSUER}, jwks: issuer/{JWKS_FILE}, algorithms: [EdDSA]}}
 trusted_nodes:
-  "{node.id}": {node.public.hex()}
+  "{node.id}": "{node.public.hex()}"
 """
     (data / FILE).write_text(text, encoding="utf-8")

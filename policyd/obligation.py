@@ -8,6 +8,9 @@ from typing import TypeVar
 
 from policyd.model import NO_OBLIGATIONS, Obligations
 
+MAX_ROUND_TO = 2**31 - 1
+"""The largest base that counts can be rounded to, on the wire and in sense."""
+
 _T = TypeVar("_T")
 
 
@@ -17,26 +20,38 @@ def merge(parts: Iterable[Obligations]) -> Obligations:
     Larger cells, shorter retention, fewer rows and settings; ``round_to`` becomes the least common
     multiple, so that the result is a multiple of each base.
     """
-    result = NO_OBLIGATIONS
-    for part in parts:
-        if part is result or part == NO_OBLIGATIONS:
-            continue
-        result = part if result == NO_OBLIGATIONS else _both(result, part)
-    return result
-
-
-def _both(a: Obligations, b: Obligations) -> Obligations:
+    distinct = {id(part): part for part in parts if part is not NO_OBLIGATIONS}
+    if len(distinct) < 2:
+        return next(iter(distinct.values()), NO_OBLIGATIONS)
+    years = authorities = setting = cells = base = days = epoch = None
+    output_check = publish = False
+    for part in distinct.values():
+        years = _intersect(years, part.row_years)
+        authorities = _intersect(authorities, part.row_local_authorities)
+        setting = _intersect(setting, part.setting)
+        cells = _pick(max, cells, part.min_cell_count)
+        base = _pick(lcm, base, part.round_to)
+        days = _pick(min, days, part.retention_days)
+        epoch = _pick(max, epoch, part.exclude_sealed_epoch)
+        output_check = output_check or part.output_check
+        publish = publish or part.publish_in_register
     return Obligations(
-        row_years=_intersect(a.row_years, b.row_years),
-        row_local_authorities=_intersect(a.row_local_authorities, b.row_local_authorities),
-        min_cell_count=_pick(max, a.min_cell_count, b.min_cell_count),
-        round_to=_pick(lcm, a.round_to, b.round_to),
-        retention_days=_pick(min, a.retention_days, b.retention_days),
-        output_check=a.output_check or b.output_check,
-        publish_in_register=a.publish_in_register or b.publish_in_register,
-        setting=_intersect(a.setting, b.setting),
-        exclude_sealed_epoch=_pick(max, a.exclude_sealed_epoch, b.exclude_sealed_epoch),
+        row_years=years,
+        row_local_authorities=authorities,
+        min_cell_count=cells,
+        round_to=base,
+        retention_days=days,
+        output_check=output_check,
+        publish_in_register=publish,
+        setting=setting,
+        exclude_sealed_epoch=epoch,
     )
+
+
+def unmeetable(owed: Obligations) -> bool:
+    """Return whether no data service could meet these and still release anything."""
+    no_setting, no_year = owed.setting == frozenset(), owed.row_years == frozenset()
+    return no_setting or no_year or (owed.round_to or 0) > MAX_ROUND_TO
 
 
 def _intersect(a: frozenset[_T] | None, b: frozenset[_T] | None) -> frozenset[_T] | None:

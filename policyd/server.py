@@ -30,6 +30,7 @@ from policyd.identity.keys import load_mac_key, load_signing_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
 from policyd.interceptors.deadline import DeadlineInterceptor
+from policyd.interceptors.decoding import DecodingInterceptor
 from policyd.interceptors.errors import ErrorInterceptor
 from policyd.interceptors.limits import LimitsInterceptor
 from policyd.interceptors.tracing import TracingInterceptor
@@ -106,16 +107,22 @@ class Server:
         self._verifier.reload()
 
     def stop(self, *, grace_s: float = 5.0) -> None:
-        """Refuse new calls, let those in progress finish within ``grace_s``, and close everything."""
+        """Refuse new calls, let those in progress finish within ``grace_s``, and close everything.
+
+        Raises:
+            LedgerClosed: the ledger has failed; everything else is closed all the same.
+        """
         if self._stopping.is_set():
             self._stopped.wait()
             return
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         self.node.drain()
-        self.grpc.stop(grace_s).wait()
-        self._stack.close()
-        self._stopped.set()
+        try:
+            self.grpc.stop(grace_s).wait()
+            self._stack.close()
+        finally:
+            self._stopped.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the server has stopped, or for ``timeout_s``; return whether it has."""
@@ -176,6 +183,7 @@ class Server:
                 DeadlineInterceptor(),
                 LimitsInterceptor(calls=config.calls, watches=config.watches),
                 AuthenticationInterceptor(trust_domain=config.trust_domain),
+                DecodingInterceptor(),
             ],
             options=_OPTIONS,
             maximum_concurrent_rpcs=threads,

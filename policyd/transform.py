@@ -13,6 +13,8 @@ from collections.abc import Callable
 from policyd.model import Step, Transform, TransformKind
 
 SUPPRESS: Transform = (Step(TransformKind.SUPPRESS),)
+MAX_AMOUNT = 2**31
+"""The widest band and the coarsest base; a join beyond it is ``suppress``."""
 
 UNIT_CHAINS: tuple[tuple[str, ...], ...] = (
     ("month", "year"),
@@ -71,15 +73,17 @@ def _merge_units(first: Step, second: Step) -> Step | None:
 
 
 def _merge_bands(first: Step, second: Step) -> Step | None:
-    return Step(TransformKind.BAND, amount=math.lcm(first.amount, second.amount))
+    width = math.lcm(first.amount, second.amount)
+    return Step(TransformKind.BAND, amount=width) if width <= MAX_AMOUNT else None
 
 
 def _merge_rounds(first: Step, second: Step) -> Step | None:
     # Cells of rounding to b are unions of cells of rounding to a only when b is an odd multiple of a:
-    # rounding to 10 tells 4 from 6, which rounding to 5 does not.
+    # rounding to 10 tells 4 from 6, which rounding to 5 does not. Halves go up (decision.proto); were
+    # they to go to the even multiple, not even odd multiples would do.
     base = math.lcm(first.amount, second.amount)
     odd = base // first.amount % 2 == 1 and base // second.amount % 2 == 1
-    return Step(TransformKind.ROUND, amount=base) if odd else None
+    return Step(TransformKind.ROUND, amount=base) if odd and base <= MAX_AMOUNT else None
 
 
 def _same_only(first: Step, second: Step) -> Step | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from policyd.cli.exits import Commands, Exit, Failure
-from policyd.cli.options import json_option, print_json
+from policyd.cli.options import json_option, print_json, read_text
 from policyd.ledger.verify import verify
 
 
@@ -35,7 +35,7 @@ def verify_command(directory: Path, *, key: str | None, since: Path | None, as_j
     report = verify(
         directory,
         public_key=key,
-        since=None if since is None else since.read_text(encoding="utf-8"),
+        since=None if since is None else read_text(since),
         progress=_progress,
     )
     if as_json:

@@ -10,9 +10,9 @@ from policyd_client import Action, Decision, NoDecision, Outcome, PolicyClient
 
 from policyd import clock
 from policyd.cli.exits import Exit, Failure
-from policyd.cli.options import data_option, json_option, print_json
+from policyd.cli.options import data_option, json_option, print_json, read_text
 from policyd.config import Config, read_config
-from policyd.devsetup import client_files, local_issuer
+from policyd.devsetup import client_credentials, local_issuer
 
 
 @click.command()
@@ -66,11 +66,15 @@ def check(
     """
     config = read_config(data)
     spiffe_id = f"spiffe://{config.trust_domain}/data-service/{data_service}"
-    files = client_files(config, spiffe_id)
-    token = _token(config, spiffe_id, requester) if token_file is None else token_file.read_text().strip()
+    # In memory: two checks at once must not write each other's certificate and key.
+    own = client_credentials(config, spiffe_id)
+    token = _token(config, spiffe_id, requester) if token_file is None else read_text(token_file).strip()
     try:
         with PolicyClient(
-            address or config.address, ca=files.authority, certificate=files.certificate, key=files.key
+            address or config.address,
+            ca=config.tls.authority,
+            certificate=own.certificate_pem,
+            key=own.key_pem,
         ) as client:
             decision = client.check(
                 agreement=agreement,
@@ -92,8 +96,22 @@ def check(
         show(decision)
     if decision.unexpected:
         raise Failure(f"no decision: {decision.unexpected}", Exit.NO_DECISION)
+    for reason in sorted(set(decision.withheld.values()) & HINTS.keys()):
+        words = {"agreement": agreement, "data": data, "data_service": data_service, "requester": requester}
+        click.echo(HINTS[reason].format(**words), err=True)
     if decision.withheld:
         raise SystemExit(Exit.WITHHELD)
+
+
+_REGISTERED = "`policyd registry list --data {data}` shows what is registered"
+HINTS = {
+    "DATA_SERVICE_UNKNOWN": "hint: data service `{data_service}` is not registered; " + _REGISTERED,
+    "REQUESTER_UNKNOWN": "hint: the token's subject is not registered; " + _REGISTERED,
+    "REQUESTER_UNVERIFIED": "hint: the token did not hold; docs/tokens.md explains the word after `gate:2:`",
+    "AGREEMENT_NOT_YOURS": "hint: agreement `{agreement}` is not registered, or not for this requester and "
+    "data service; " + _REGISTERED,
+}
+"""What a person at the keyboard most likely got wrong; data services are told the reason alone."""
 
 
 def show(decision: Decision) -> None:

@@ -16,7 +16,7 @@ from policyd_client import PolicyClient
 from policyd import clock
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import data_option, policy_option
-from policyd.cli.serve import describe
+from policyd.cli.serve import describe, wait_for_signal
 from policyd.config import DEFAULT_ADDRESS, Config
 from policyd.demo.cast import SETTINGS, registry_text
 from policyd.demo.run import run_scenarios
@@ -68,7 +68,8 @@ def demo(*, data: Path, policy: Path, address: str | None, once: bool) -> None:
         server.stop()
     if result.failures:
         raise Failure(f"{len(result.failures)} scenarios did not come out as they have to", Exit.FAILED)
-    click.echo(f"{result.decisions} decisions on {result.scenarios} queries, all recorded in {config.ledger}")
+    log = data / "nodes" / config.node
+    click.echo(f"{result.decisions} decisions on {result.scenarios} queries, all recorded in {log}")
 
 
 def _database(data: Path) -> Path:
@@ -138,4 +139,4 @@ def _serve_on(server: Server, data: Path) -> None:
     )
     click.echo(f"  {program} audit verify {data / 'nodes' / server.config.node}")
     click.echo(f"  {program} registry list{where}")
-    stop.wait()
+    wait_for_signal(stop)

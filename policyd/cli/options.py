@@ -31,6 +31,20 @@ policy_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
+def read_text(path: Path) -> str:
+    """Return what a file named on the command line holds.
+
+    Raises:
+        click.UsageError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"`{path}` cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"`{path}` is not UTF-8 text; is it the right file?") from error
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON, keys in the order given."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))

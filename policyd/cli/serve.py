@@ -15,6 +15,8 @@ from policyd.devsetup import set_up
 from policyd.errors import ConfigError
 from policyd.server import Server
 
+_WAKE_S = 0.25
+
 
 @click.command()
 @data_option
@@ -55,15 +57,26 @@ def serve(*, data: Path, grace_s: float) -> None:
         else:
             click.echo("read the issuers' keys again")
 
-    signal.signal(signal.SIGHUP, reload_keys)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the keys are about to be read anyway
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     server.start()
+    signal.signal(signal.SIGHUP, reload_keys)
     describe(server)
-    stop.wait()
+    wait_for_signal(stop)
     click.echo("draining")
     server.stop(grace_s=grace_s)
     click.echo("stopped")
+
+
+def wait_for_signal(stop: threading.Event) -> None:
+    """Wait until a signal handler has set ``stop``.
+
+    Python runs handlers on this thread alone, but the system may give the signal to another, and a wait
+    without end is not woken then (test_a_signal_that_another_thread_gets_is_heard).
+    """
+    while not stop.wait(_WAKE_S):
+        pass
 
 
 def describe(server: Server) -> None:

@@ -6,6 +6,9 @@ import binascii
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from cryptography import x509
 
 from policyd.errors import Unauthenticated
 
@@ -54,22 +57,46 @@ def check_spiffe_id(text: str, *, trust_domain: str) -> str:
 def data_service_id(auth_context: Mapping[str, Sequence[bytes]], *, trust_domain: str) -> str:
     """Return the caller's SPIFFE ID from what gRPC says about the connection.
 
-    Looks at `peer_spiffe_id` alone: gRPC sets it only when the verified certificate has exactly one URI
-    name and that is a SPIFFE ID. Common and DNS names are the caller's own invention.
+    The name comes from `peer_spiffe_id` alone: gRPC sets it only when the verified certificate has exactly
+    one URI name and that is a SPIFFE ID. Common and DNS names are the caller's own invention.
+    Microseconds for a certificate that was seen before.
 
     Raises:
-        Unauthenticated: no certificate, none or several URI names, or an id not of this trust domain.
+        Unauthenticated: no certificate, one that may sign others, none or several URI names, or an id
+            not of this trust domain.
     """
     names = auth_context.get("peer_spiffe_id", ())
     # SECURITY: X509-SVID 5.2, more than one URI name must be refused (test_two_uri_names).
     if len(names) != 1 or len(auth_context.get("peer_uri", names)) != 1:
         raise Unauthenticated("the client certificate must carry exactly one URI name, a SPIFFE ID")
+    certificates = auth_context.get("x509_pem_cert", ())
+    # SECURITY: X509-SVID 5.2, gRPC itself takes an authority's certificate for a client's
+    # (test_an_authority_is_no_data_service).
+    if len(certificates) != 1 or not _is_leaf(certificates[0]):
+        raise Unauthenticated("the client certificate must be one that cannot sign certificates")
     try:
         return check_spiffe_id(names[0].decode("ascii"), trust_domain=trust_domain)
     except UnicodeDecodeError:
         raise Unauthenticated("the client certificate's SPIFFE ID is not ASCII") from None
     except ValueError as error:
         raise Unauthenticated(f"the client certificate names no data service: {error}") from None
+
+
+@lru_cache(maxsize=1024)
+def _is_leaf(certificate_pem: bytes) -> bool:
+    """Say whether the certificate neither is nor may act as an authority; one that cannot be read may."""
+    try:
+        extensions = x509.load_pem_x509_certificate(certificate_pem).extensions
+    except ValueError:
+        return False
+    for extension in extensions:
+        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+            return False
+        if isinstance(extension.value, x509.KeyUsage):
+            usage = extension.value
+            if usage.key_cert_sign or usage.crl_sign:
+                return False
+    return True
 
 
 def certificate_der(auth_context: Mapping[str, Sequence[bytes]]) -> bytes | None:

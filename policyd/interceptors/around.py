@@ -19,6 +19,14 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
         """Return what is entered before and left after the method ``/package.Service/Name`` runs."""
         raise NotImplementedError
 
+    def decoder(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        """Return what reads the bytes of a question; ``decode`` unless an interceptor knows better."""
+        return decode
+
+    def accept(self, request: Any) -> Any:
+        """Return the question to pass on, inside ``call``; refuse it by raising."""
+        return request
+
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
@@ -28,27 +36,30 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
             return None
         method: str = handler_call_details.method
         inner, request_streams = _behaviour(handler)
+        decode = handler.request_deserializer
+        if not request_streams:  # a streamed question is read, and refused, where it is iterated
+            decode = self.decoder(decode)
         if handler.response_streaming:
 
             def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
                 with self.call(method, context):
-                    yield from inner(request, context)
+                    yield from inner(self.accept(request), context)
 
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if request_streams
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(stream, handler.request_deserializer, handler.response_serializer)
+            return make(stream, decode, handler.response_serializer)
 
         def plain(request: Any, context: grpc.ServicerContext) -> Any:
             with self.call(method, context):
-                return inner(request, context)
+                return inner(self.accept(request), context)
 
         make = (
             grpc.stream_unary_rpc_method_handler if request_streams else grpc.unary_unary_rpc_method_handler
         )
-        return make(plain, handler.request_deserializer, handler.response_serializer)
+        return make(plain, decode, handler.response_serializer)
 
 
 def is_ours(method: str) -> bool:

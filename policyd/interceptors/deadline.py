@@ -10,6 +10,9 @@ import grpc
 from policyd.errors import InvalidRequest
 from policyd.interceptors.around import Around, is_ours
 
+MAX_DEADLINE_S = 24 * 3600.0
+"""Beyond this a deadline is none. gRPC shows a call without one as a remainder of centuries, not as None."""
+
 
 class DeadlineInterceptor(Around):
     """Every call of this API states how long it waits; health and reflection need not."""
@@ -17,6 +20,8 @@ class DeadlineInterceptor(Around):
     @contextmanager
     def call(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         """Let the call pass if it has a deadline."""
-        if is_ours(method) and context.time_remaining() is None:
-            raise InvalidRequest("the call has no deadline; set one, such as 2 s")
+        if is_ours(method):
+            remaining_s = context.time_remaining()
+            if remaining_s is None or remaining_s > MAX_DEADLINE_S:
+                raise InvalidRequest("the call has no deadline within a day; set one, such as 2 s")
         yield

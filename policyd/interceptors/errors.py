@@ -49,7 +49,8 @@ class ErrorInterceptor(Around):
 
 def _internal(method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
     # SECURITY: neither the text of the exception nor its traceback leaves or is logged: a value or a
-    # token could be in it. The place is enough to find the fault (test_no_canary_leaves).
+    # token could be in it. The place is enough to find the fault
+    # (test_a_fault_of_ours_tells_nothing_but_a_number).
     number = ids.trace_id().hex()
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from policyd.errors import Place
 from policyd.fieldset import pattern_problem
@@ -63,7 +63,8 @@ class Defaults:
 
     catalogue: Intended | None = None
     classes: tuple[ClassDefault, ...] = ()
-    tables: Mapping[str, Intended] | None = None
+    tables: Mapping[str, Intended] = field(default_factory=dict)
+    table_places: Mapping[str, Place] = field(default_factory=dict)
 
 
 def read_intended(reader: Reader, node: Node, graph: PurposeGraph) -> Intended:
@@ -118,12 +119,17 @@ def read_defaults(reader: Reader, node: Node, graph: PurposeGraph) -> Defaults:
                 intended=read_intended(reader, parts["purposes"], graph),
             )
         )
-    tables = {}
+    tables: dict[str, Intended] = {}
+    places: dict[str, Place] = {}
     for entry in _listed(reader, top, "tables"):
         parts = reader.mapping(entry, required={"table", "purposes"})
-        tables[reader.ident(parts["table"], WORD)] = read_intended(reader, parts["purposes"], graph)
+        table = reader.ident(parts["table"], WORD)
+        if table in tables:
+            reader.fail(parts["table"], f"table `{table}` is listed twice; write its purposes once")
+        tables[table] = read_intended(reader, parts["purposes"], graph)
+        places[table] = parts["table"].place
     catalogue = read_intended(reader, top["catalogue"], graph) if "catalogue" in top else None
-    return Defaults(catalogue, tuple(classes), tables)
+    return Defaults(catalogue, tuple(classes), tables, places)
 
 
 def read_table(reader: Reader, node: Node, graph: PurposeGraph, defaults: Defaults) -> tuple[Field, ...]:
@@ -136,29 +142,43 @@ def read_table(reader: Reader, node: Node, graph: PurposeGraph, defaults: Defaul
     reader.text(top["label"])
     reader.text(top.get("about"))
     above = [defaults.catalogue] if defaults.catalogue else []
-    below = [defaults.tables[table]] if defaults.tables and table in defaults.tables else []
+    below = [defaults.tables[table]] if table in defaults.tables else []
     if "purposes" in top:
         below.append(read_intended(reader, top["purposes"], graph))
-    sections: dict[str, Intended] = {}
-    for entry in _listed(reader, top, "sections"):
-        parts = reader.mapping(entry, required={"name", "purposes"})
-        sections[reader.text(parts["name"])] = read_intended(reader, parts["purposes"], graph)
+    sections = _read_sections(reader, _listed(reader, top, "sections"), graph)
     found: dict[str, Field] = {}
     for entry in reader.entries(top["fields"]):
-        field = _read_field(reader, entry, graph, table, table_level)
+        item = _read_field(reader, entry, graph, table, table_level)
         classes = [
             default.intended
             for default in defaults.classes
-            if default.matches(field.identification_risk, field.sensitivity)
+            if default.matches(item.identification_risk, item.sensitivity)
         ]
-        within = [sections[name] for name in sorted(field.sections) if name in sections]
-        levels = (*above, *classes, *below, *within, *field.levels)
-        field = replace(field, levels=levels)
-        key = field.id.lower()
+        within = [sections[name][1] for name in sorted(item.sections) if name in sections]
+        levels = (*above, *classes, *below, *within, *item.levels)
+        item = replace(item, levels=levels)
+        key = item.id.lower()
         if key in found:
-            reader.fail(entry, f"field `{field.id}` is given twice, first on line {found[key].place.line}")
-        found[key] = field
+            reader.fail(entry, f"field `{item.id}` is given twice, first on line {found[key].place.line}")
+        found[key] = item
+    used = {name for item in found.values() for name in item.sections}
+    for name, (place, _) in sections.items():
+        if name and found and name not in used:
+            reader.fail(place, f"no field of this table is in section `{name}`{nearest(name, used)}")
     return tuple(found.values())
+
+
+def _read_sections(
+    reader: Reader, nodes: tuple[Node, ...], graph: PurposeGraph
+) -> dict[str, tuple[Node, Intended]]:
+    found: dict[str, tuple[Node, Intended]] = {}
+    for entry in nodes:
+        parts = reader.mapping(entry, required={"name", "purposes"})
+        name = reader.text(parts["name"])
+        if name and name in found:
+            reader.fail(parts["name"], f"section `{name}` is listed twice; write its purposes once")
+        found[name] = (parts["name"], read_intended(reader, parts["purposes"], graph))
+    return found
 
 
 _FIELD_KEYS = {"by_request", "columns", "concept", "purposes", "sections", "withdrawn", "years"}

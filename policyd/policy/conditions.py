@@ -109,7 +109,8 @@ def _some(reader: Reader, node: Node, name: str) -> tuple[Node, ...]:
 
 def _check_value(reader: Reader, node: Node, attribute: Attribute, name: str) -> None:
     if attribute.type is Type.INT:
-        reader.integer(node)
+        # py-abac turns numbers into floats, which hold integers of this size exactly
+        reader.integer(node, minimum=-(2**31), maximum=2**31)
     elif attribute.type is Type.BOOL:
         reader.boolean(node)
     else:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from policyd.model import Instant
 from policyd.policy.reader import CODE, ID, Reader
 from policyd.policy.source import Node
+from policyd.purpose import PurposeGraph
 
 
 class Check(StrEnum):
@@ -59,16 +60,24 @@ class Gateways:
     min_cell_count_floor: int
 
 
+INDIVIDUAL_DECISION = "individual-decision"
+"""The purpose below which everything is a measure or decision about a particular pupil (Art 84C)."""
+
 _VALUES = {Check.ORGANISATION_KIND: "kinds", Check.ACCREDITED_SETTING: "settings"}
 
 
-def read_gateways(reader: Reader, node: Node) -> Gateways:
-    """Read `gateways.yaml`."""
+def read_gateways(reader: Reader, node: Node, graph: PurposeGraph | None) -> Gateways:
+    """Read `gateways.yaml`; ``graph`` is None when the purposes did not load."""
     top = reader.mapping(node, required={"gateways", "min_cell_count_floor"})
     floor = reader.integer(top["min_cell_count_floor"], minimum=1, maximum=1000, default=1000)
     found: dict[str, Gateway] = {}
     for entry in reader.entries(top["gateways"]):
         gateway = _read_gateway(reader, entry)
+        decides = any(each.check is Check.NOT_INDIVIDUAL_DECISION for each in gateway.preconditions)
+        if decides and graph is not None and INDIVIDUAL_DECISION not in graph.purposes:
+            reader.fail(
+                entry, f"check `not_individual_decision` needs the purpose `{INDIVIDUAL_DECISION}` to exist"
+            )
         if gateway.id in found:
             reader.fail(entry, f"gateway `{gateway.id}` is listed twice")
         found[gateway.id] = gateway

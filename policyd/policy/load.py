@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from policyd.canonical import canonical_json
 from policyd.errors import Place
 from policyd.fieldset import FieldIndex, NameClash
+from policyd.model import AccreditationLevel, AccreditationStatus, Action
 from policyd.policy.attributes import DERIVED, Attribute, read_attributes
-from policyd.policy.catalogue import Defaults, Field, read_defaults, read_table
+from policyd.policy.catalogue import LETTERS, LEVELS, Defaults, Field, read_defaults, read_table
 from policyd.policy.compile import compile_classes, compile_purposes, compile_rules
 from policyd.policy.gateways import Gateways, read_gateways
 from policyd.policy.policyset import PolicySet
@@ -36,10 +39,18 @@ class _Loader:
         return self.reader.file(path, name=str(path))
 
     def files(self, folder: str) -> list[str]:
-        """Return the YAML files of a folder, by name; an empty or missing folder is a mistake."""
-        found = sorted(path.name for path in (self.directory / folder).glob("*.yaml"))
+        """Return the YAML files of a folder, by name; an empty or missing folder is a mistake.
+
+        So is what somebody may believe to be read: a deny rule in `rules/more/` or in a `.yml` file.
+        """
+        place = Place(str(self.directory / folder))
+        found = []
+        for path in sorted((self.directory / folder).glob("*")):
+            if path.suffix == ".yaml" and not path.is_dir():
+                found.append(path.name)
+            elif path.is_dir() or path.suffix.lower() in {".yaml", ".yml"}:
+                self.reader.fail(place, f"`{path.name}` is not read; keep all in .yaml files of this folder")
         if not found:
-            place = Place(str(self.directory / folder))
             self.reader.fail(place, "holds no .yaml file; is this a policy set?")
         return [f"{folder}/{name}" for name in found]
 
@@ -55,8 +66,8 @@ def load_policy_set(directory: Path) -> PolicySet:
     head = reader.mapping(loader.file("policyset.yaml"), required=_HEAD)
     reader.one_of(head["combining"], ["deny-overrides"])
     graph = _read_purposes(loader)
-    attributes = _read_attributes(loader)
-    gateways = _read_gateways(loader)
+    gateways = _read_gateways(loader, graph)
+    attributes = _close(_read_attributes(loader), graph, gateways)
     sources = _read_rules(loader, attributes)
     if graph is None:
         reader.finish()
@@ -117,6 +128,8 @@ def _read_purposes(loader: _Loader) -> PurposeGraph | None:
         )
     loader.content["purposes"] = plain(node) if table else None
     root = reader.text(top["root"])
+    if isinstance(top["purposes"].value, dict) and not table:
+        reader.fail(top["purposes"], "there must be at least one purpose, the root")
     if not purposes or not root:
         return None
     try:
@@ -133,9 +146,32 @@ def _read_attributes(loader: _Loader) -> dict[str, Attribute]:
     return {**DERIVED, **attributes}
 
 
-def _read_gateways(loader: _Loader) -> Gateways:
+def _close(
+    attributes: dict[str, Attribute], graph: PurposeGraph | None, gateways: Gateways
+) -> dict[str, Attribute]:
+    """Give attributes that can only have values of this policy set their closed lists.
+
+    A deny rule for a purpose that is misspelt would never deny, and nobody would see it.
+    """
+    known: dict[str, tuple[str, ...]] = {
+        "action": tuple(Action),
+        "gateway": tuple(gateways.by_id),
+        "level": LEVELS,
+        "sensitivity": LETTERS,
+        "accreditation.level": tuple(AccreditationLevel),
+        "accreditation.status": tuple(AccreditationStatus),
+    }
+    if graph is not None:
+        known["purpose"] = known["purpose_within"] = graph.ids
+    return {
+        name: replace(attribute, values=attribute.values or known.get(name, ()))
+        for name, attribute in attributes.items()
+    }
+
+
+def _read_gateways(loader: _Loader, graph: PurposeGraph | None) -> Gateways:
     node = loader.file("gateways.yaml")
-    gateways = read_gateways(loader.reader, node)
+    gateways = read_gateways(loader.reader, node, graph)
     loader.content["gateways"] = {
         "floor": gateways.min_cell_count_floor,
         "gateways": sorted(
@@ -173,10 +209,12 @@ def _read_catalogue(loader: _Loader, graph: PurposeGraph) -> dict[str, Field]:
         defaults = read_defaults(reader, node, graph)
         content["defaults"] = plain(node)
     tables: dict[str, Place] = {}
+    names: set[str] = set()
     found: dict[str, Field] = {}
     for file in files:
         node = loader.file(file)
         for field in read_table(reader, node, graph, defaults):
+            names.add(field.table)
             key = field.table.lower()
             if tables.setdefault(key, node.place) != node.place:
                 reader.fail(node, f"table `{field.table}` is already in {tables[key].file}")
@@ -184,12 +222,25 @@ def _read_catalogue(loader: _Loader, graph: PurposeGraph) -> dict[str, Field]:
             found.setdefault(field.id.lower(), field)
         content["tables"][file] = plain(node) if isinstance(node.value, dict) else None
     content["tables"] = sorted(content["tables"].values(), key=lambda table: str((table or {}).get("table")))
+    _refuse_near_misses(reader, defaults, names)
     loader.content["catalogue"] = content
     return found
 
 
+def _refuse_near_misses(reader: Reader, defaults: Defaults, tables: set[str]) -> None:
+    """Refuse a default whose table is misspelt: its prohibitions would hold for nothing.
+
+    A default for a table that is not imported is fine, so only names close to a table without one are.
+    """
+    bare = {name.casefold(): name for name in tables - defaults.tables.keys()}
+    for name, place in defaults.table_places.items():
+        close = get_close_matches(name.casefold(), list(bare), n=1, cutoff=0.85)
+        if name not in tables and close:
+            reader.fail(place, f"the catalogue has no table `{name}`; did you mean `{bare[close[0]]}`?")
+
+
 def _index(reader: Reader, fields: dict[str, Field]) -> FieldIndex:
-    """Give the fields their positions; a clash of names leaves the later field out and is a mistake."""
+    """Give the fields their positions; a clash of names is a mistake and costs a field its columns."""
     usable = {field.id: field.columns for field in fields.values() if "." in field.id}
     while True:
         try:
@@ -197,7 +248,7 @@ def _index(reader: Reader, fields: dict[str, Field]) -> FieldIndex:
         except NameClash as clash:
             place = fields[clash.second.lower()].place
             reader.fail(place, f"{clash}; a name must mean one field")
-            del usable[clash.second]
+            usable[clash.second] = ()
         except ValueError:
             # The id or pattern at fault is on record since it was read.
             usable = {name: () for name in usable if name.count(".") == 1 and all(name.split("."))}

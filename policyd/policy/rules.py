@@ -17,7 +17,7 @@ from py_abac import Policy
 from py_abac.exceptions import PolicyCreateError
 
 from policyd.errors import Place
-from policyd.model import Transform
+from policyd.model import Action, Transform
 from policyd.policy.attributes import Attribute, Part, path_name
 from policyd.policy.conditions import FALSE, TRUE, Test, check, compile_condition
 from policyd.policy.grants import NO_DUTIES, Duties, read_duties, read_grant
@@ -134,6 +134,8 @@ def _read_targets(reader: Reader, node: Node | None) -> dict[str, tuple[str, ...
             pattern = reader.text(entry)
             if pattern and not _PATTERN.fullmatch(pattern):
                 reader.fail(entry, f"`{pattern}`: a target is an id in which only `*` is special")
+            elif pattern and key == "action_id" and not any(map(glob(pattern).fullmatch, Action)):
+                reader.fail(entry, f"target `{pattern}` names no action{nearest(pattern, Action)}")
             found[key] = (*found.get(key, ()), pattern)
     return found
 

@@ -29,7 +29,7 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         self, request: pb.BatchCheckRequest, context: grpc.ServicerContext
     ) -> pb.BatchCheckResponse:
         """Decide up to 100 questions on one snapshot, in one commit."""
-        claims = read_batch(request.checks, limit=MAX_BATCH)
+        claims = read_batch(request, limit=MAX_BATCH)
         timeout_s = context.time_remaining()
         answers = self._node.answer(request.checks, claims, call_of(context), timeout_s=timeout_s)
         return pb.BatchCheckResponse(answers=answers)

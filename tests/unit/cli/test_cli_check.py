@@ -1,0 +1,214 @@
+"""`policyd check`: every way it can end, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.server import Site
+
+from policyd.reasons import Reason
+from policyd.server import Server
+
+GOOD = ("--agreement", "DS00101", "--purpose", "academic-research", "--year", "2018")
+
+
+@pytest.fixture
+def check(run: Any, site: Site, server: Server) -> Any:
+    """Run `policyd check` against the node of these tests."""
+    return lambda *arguments: run("check", "--data", site.data, "--address", server.address, *arguments)
+
+
+def test_released_in_full_ends_with_0(check: Any) -> None:
+    """Nothing withheld: exit code 0, and the answer says what to do and where it is recorded."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8")
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("RELEASE  decision ")
+    assert "KS4.KS4_ATT8  release" in lines[1]
+    assert any(line.startswith("  must: leave out sealed records") for line in lines)
+    assert lines[-1].startswith("  ledger policyd.test/policyd/node-1 index ")
+    assert result.stderr == ""
+
+
+def test_something_withheld_ends_with_3(check: Any) -> None:
+    """One name withheld of two: exit code 3, each name with its own verdict."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--field", "SC_Pupil.SENprovision_SPR19")
+
+    assert result.exit_code == 3
+    assert result.stdout.startswith("PARTIAL")
+    assert "SC_Pupil.SENprovision_SPR19  withhold FIELD_NOT_IN_AGREEMENT  (gate:7:" in result.stdout
+
+
+def test_everything_withheld_names_no_obligation(check: Any) -> None:
+    """A refusal has nothing to be met."""
+    result = check(*GOOD, "--field", "SC_Pupil.*")
+
+    assert result.exit_code == 3
+    assert "FIELD_WILDCARD" in result.stdout
+    assert "must:" not in result.stdout
+
+
+def test_json_has_the_documented_keys(check: Any) -> None:
+    """`--json` prints one object whose keys a script can rely on."""
+    result = check(*GOOD, "--field", "SC_Pupil.DOB_SPR19", "--used-field", "KS4.KS4_ATT8", "--json")
+
+    document = json.loads(result.stdout)
+    assert list(document) == [
+        "outcome",
+        "decision_id",
+        "verdicts",
+        "obligations",
+        "identification_risk",
+        "sensitivity",
+        "policy_digest",
+        "policy_version",
+        "epoch",
+        "trace_id",
+        "ledger",
+        "unexpected",
+    ]
+    assert set(document["verdicts"]) == {"SC_Pupil.DOB_SPR19", "KS4.KS4_ATT8"}
+    for verdict in document["verdicts"].values():
+        assert list(verdict) == ["effect", "reason", "rule", "transform"]
+        assert verdict["reason"] in set(Reason)
+    assert list(document["ledger"]) == ["origin", "index"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "hint"),
+    [
+        (("--requester", "researcher-99"), "REQUESTER_UNKNOWN", "registry list --data"),
+        (("--data-service", "npd-nowhere"), "DATA_SERVICE_UNKNOWN", "data service `npd-nowhere` is not reg"),
+        (("--agreement", "DS00999"), "AGREEMENT_NOT_YOURS", "agreement `DS00999` is not registered, or"),
+        (("--requester", "a b"), "REQUESTER_UNVERIFIED", "docs/tokens.md"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
+)
+def test_a_likely_slip_comes_with_a_hint(check: Any, arguments: Any, reason: str, hint: str) -> None:
+    """Who asks with an unknown name is told where the known ones are listed, on stderr."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", *arguments)
+
+    assert result.exit_code == 3
+    assert reason in result.stdout
+    assert hint in result.stderr
+
+
+def test_a_token_from_a_file_is_used_as_it_is(check: Any, site: Site, tmp_path: Path) -> None:
+    """`--token-file` replaces the locally minted token; a line break at its end does no harm."""
+    file = tmp_path / "token"
+    file.write_text(site.token() + "\n", "ascii")
+    assert check(*GOOD, "--field", "KS4.KS4_ATT8", "--token-file", file).exit_code == 0
+
+    file.write_text("expired", "ascii")
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--token-file", file)
+    assert result.exit_code == 3
+    assert "gate:2:malformed" in result.stdout
+
+
+@pytest.mark.parametrize("action", ["release", "match", "verify", "count", "link"])
+def test_every_action_can_be_asked(check: Any, action: str) -> None:
+    """The agreement has release and count; the others are withheld."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--action", action)
+
+    if action in ("release", "count"):
+        assert result.exit_code == 0
+    else:
+        assert (result.exit_code, "ACTION_NOT_APPROVED" in result.stdout) == (3, True)
+
+
+def test_no_node_there_ends_with_4(run: Any, site: Site) -> None:
+    """Unreachable is no decision."""
+    result = run(
+        *("check", "--data", site.data, "--address", "127.0.0.1:1", "--deadline", "0.3", *GOOD),
+        *("--field", "KS4.KS4_ATT8"),
+    )
+
+    assert result.exit_code == 4
+    assert result.stdout == ""
+    assert result.stderr.startswith("no decision: policyd was unavailable for 0.3 s")
+
+
+def test_a_malformed_question_ends_with_4_and_the_servers_words(check: Any) -> None:
+    """INVALID_ARGUMENT is no decision either; the text says which part is wrong."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--field", "SC_Pupil.Gendér")
+
+    assert result.exit_code == 4
+    assert "INVALID_ARGUMENT: fields[1] is not a field name" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--deadline", "0"), "a deadline is a number of seconds above 0"),
+        (("--deadline", "nan"), "a deadline is a number of seconds above 0"),
+        (("--address", "nowhere"), "target `nowhere` is not host:port"),
+        (("--year", "spring"), "'spring' is not a valid integer"),
+        (("--action", "read"), "'read' is not one of 'release'"),
+        (("--token-file", "no-such-file"), "does not exist"),
+        (("--data-service", "a b"), "cannot name a data service"),
+        (("--data-service", "../x"), "cannot name a data service"),
+        (("--data-service", ""), "cannot name a data service"),
+        (("--no-such-option",), "No such option"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_ends_with_2_and_says_what(check: Any, arguments: Any, text: str) -> None:
+    """Each wrong argument is named; nothing is asked."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", *arguments)
+
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_a_token_file_that_is_no_text_ends_with_2(check: Any, tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are the wrong file."""
+    file = tmp_path / "token"
+    file.write_bytes(b"\xff\xfe\x91")
+
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--token-file", file)
+
+    assert result.exit_code == 2
+    assert "is not UTF-8 text" in result.stderr
+
+
+def test_without_an_agreement_nothing_is_asked(check: Any) -> None:
+    """The agreement is mandatory."""
+    result = check("--field", "KS4.KS4_ATT8")
+
+    assert (result.exit_code, "Missing option '--agreement'" in result.stderr) == (2, True)
+
+
+def test_two_checks_at_once_do_not_disturb_each_other(check: Any, site: Site) -> None:
+    """A check leaves no certificate or key behind that another could pick up half written."""
+    before = sorted(path for path in site.data.rglob("*") if "nodes" not in path.parts)
+
+    assert check(*GOOD, "--field", "KS4.KS4_ATT8").exit_code == 0
+
+    assert sorted(path for path in site.data.rglob("*") if "nodes" not in path.parts) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "--agreement", "DS00101"),
+        ("serve",),
+        ("registry", "list"),
+        ("registry", "apply", "registry.yaml"),
+    ],
+    ids=" ".join,
+)
+def test_a_data_directory_that_is_not_there_says_how_to_make_one(
+    run: Any, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Every command that needs one ends with 2 and names `policyd dev`."""
+    missing = tmp_path / "nowhere"
+
+    result = run(*command, "--data", missing)
+
+    assert result.exit_code == 2
+    assert f"no node is set up in `{missing}`: `policyd dev --data {missing}`" in result.stderr
+    assert not missing.exists()

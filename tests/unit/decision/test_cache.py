@@ -1,0 +1,279 @@
+"""A kept entitlement answers as a fresh one would: at every instant, for every input, in every thread."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any
+
+import pytest
+from support import tiny_registry as tiny
+from support.tiny_policy import load_tiny
+from support.tiny_registry import EVERYTHING, NOW, accreditation, agreement, ask, at, organisation, requester
+
+from policyd.decision.cache import Decider, cache_key
+from policyd.decision.decide import decide
+from policyd.decision.entitlement import FOREVER, entitle
+from policyd.decision.snapshot import Snapshot, build_snapshot
+from policyd.model import (
+    AccreditationLevel,
+    Action,
+    Claimed,
+    Decision,
+    Registry,
+    Request,
+    Token,
+    Verified,
+)
+from policyd.policy.policyset import PolicySet
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicySet:
+    return load_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def busy_registry() -> Registry:
+    """Return a registry in which much starts and ends: people, bodies and agreements."""
+    day = 86_400_000
+    provisional = {"level": AccreditationLevel.PROVISIONAL, "supervisor": "researcher-9"}
+    return tiny.registry(
+        organisation(changed_at=NOW - 30 * day, verified_at=NOW - 20 * day),
+        organisation("org-2", changed_at=NOW + 11 * day),
+        requester("researcher-2"),
+        requester("researcher-9"),
+        requester("researcher-3", organisation="org-2"),
+        accreditation("ACC-1", from_at=NOW - 40 * day, until_at=NOW + 40 * day),
+        accreditation(
+            "ACC-2", requester="researcher-2", from_at=NOW - day, until_at=NOW + 9 * day, **provisional
+        ),
+        accreditation("ACC-3", requester="researcher-2", from_at=NOW + 3 * day, until_at=NOW + 5 * day),
+        accreditation("ACC-9", requester="researcher-9", from_at=NOW - 5 * day, until_at=NOW + 7 * day),
+        accreditation("ACC-8", requester="researcher-9", from_at=NOW + day, until_at=NOW + 2 * day),
+        accreditation("ACC-4", requester="researcher-3", organisation="org-2"),
+        agreement("AG-1", requesters=frozenset({"researcher-1", "researcher-2"}), until_at=NOW + 13 * day),
+        agreement("AG-2", requesters=frozenset({"researcher-2"}), from_at=NOW + 2 * day, gateway="PAST-1"),
+        agreement("AG-3", requesters=frozenset({"researcher-3"}), organisation="org-2", gateway="STRICT-1"),
+        agreement(
+            "AG-4", requesters=frozenset({"researcher-1"}), from_at=0, until_at=FOREVER // 2, gateway="PAST-1"
+        ),
+    )
+
+
+def instants_of(registry: Registry, policy: PolicySet) -> list[int]:
+    """Return every instant that the registry or the policy set names, whatever it is for."""
+    found: set[int] = set()
+    for section in fields(registry):
+        for entry in getattr(registry, section.name).values():
+            named = [getattr(entry, each.name) for each in fields(entry) if each.name.endswith("_at")]
+            found |= {instant for instant in named if instant is not None}
+    for gateway in policy.gateways.by_id.values():
+        found |= {each for each in (gateway.valid_from, gateway.valid_until) if each is not None}
+    return sorted(found)
+
+
+QUESTIONS = [
+    ask("Pupil.Fsm", "Pupil.Score", "School.Size", "Pupil.Dob", who=who, agreement=name, purposes=purposes)
+    for who, name, purposes in product(
+        ("researcher-1", "researcher-2", "researcher-3", "nobody"),
+        ("AG-1", "AG-2", "AG-3", "AG-4", "AG-9"),
+        (("academic",), ("academic", "statistics")),
+    )
+]
+
+
+def test_a_cached_answer_is_the_fresh_one_around_every_boundary(policy: PolicySet) -> None:
+    """One cache, asked forwards and backwards through time at each boundary, -1, +0 and +1 ms."""
+    registry = busy_registry()
+    snapshot = build_snapshot(policy, registry, epoch=1)
+    times = [instant + by for instant in instants_of(registry, policy) for by in (-1, 0, 1)]
+    assert len(times) > 60
+    decider = Decider(snapshot)
+    told = set()
+    for now in [*times, *reversed(times)]:
+        for request in QUESTIONS:
+            fresh = decide(snapshot, request, now)
+            assert decider.decide(request, now) == fresh, (request.claimed.agreement, now)
+            told |= {group.reason for group in fresh.groups}
+    assert len(told) >= 8
+
+
+def test_an_entitlement_is_valid_only_between_the_nearest_boundaries(policy: PolicySet) -> None:
+    """At any instant its validity holds that instant, and no instant that the parties name is inside."""
+    registry = busy_registry()
+    snapshot = build_snapshot(policy, registry, epoch=1)
+    for instant, by in product(instants_of(registry, policy), (-1, 0, 1)):
+        for request in QUESTIONS:
+            found = entitle(snapshot, request, now=instant + by)
+            assert found.valid_from <= instant + by < found.valid_until
+            same = [
+                entitle(snapshot, request, now=each) for each in (found.valid_from, found.valid_until - 1)
+            ]
+            assert [(e.refusal, e.grades, e.by_position) for e in same] == [
+                (found.refusal, found.grades, found.by_position)
+            ] * 2
+
+
+def test_a_clock_that_steps_back_gets_the_answer_of_then(policy: PolicySet) -> None:
+    """An entitlement has a first instant as well as a last."""
+    snapshot = tiny.snapshot(policy, agreement(from_at=NOW))
+    decider = Decider(snapshot)
+
+    late = decider.decide(ask("Pupil.Fsm"), NOW)
+    early = decider.decide(ask("Pupil.Fsm"), NOW - 1)
+
+    assert tiny.spell(late) == {"Pupil.Fsm": "release"}
+    assert tiny.spell(early) == {"Pupil.Fsm": "withhold AGREEMENT_NOT_STARTED"}
+
+
+_ASKED = ask("Pupil.Fsm", "Pupil.Ref")
+_TOKEN = _ASKED.verified.token
+assert _TOKEN is not None
+_EXPIRED = "expired"
+_CLAIMS: dict[str, object] = {
+    "agreement": "AG-2",
+    "purposes": ("statistics",),
+    "action": Action.MATCH,
+}
+_NOT_IN_KEY = {"request_id", "fields", "used_fields", "years"}
+_TOKEN_CLAIMS: dict[str, object] = {
+    "issuer": "issuer-2",
+    "subject": "researcher-2",
+    "roles": frozenset({"administrator"}),
+}
+_TOKEN_NOT_IN_KEY = {"digest", "expires_at"}
+
+
+def test_every_part_of_a_question_is_in_the_key_or_known_to_be_left_out() -> None:
+    """A new part of a question fails here until somebody decides which it is."""
+    assert {each.name for each in fields(Claimed)} == set(_CLAIMS) | _NOT_IN_KEY
+    assert {each.name for each in fields(Token)} == set(_TOKEN_CLAIMS) | _TOKEN_NOT_IN_KEY
+    assert {each.name for each in fields(Verified)} == {"spiffe_id", "token", "token_error"}
+    assert {each.name for each in fields(Request)} == {"claimed", "verified"}
+
+
+def variants() -> list[Request]:
+    found = [_ASKED]
+    found += [replace(_ASKED, claimed=replace(_ASKED.claimed, **{n: v})) for n, v in _CLAIMS.items()]  # type: ignore[arg-type]
+    for name, value in _TOKEN_CLAIMS.items():
+        token = replace(_TOKEN, **{name: value})  # type: ignore[type-var,arg-type]
+        found.append(replace(_ASKED, verified=replace(_ASKED.verified, token=token)))
+    found.append(replace(_ASKED, claimed=replace(_ASKED.claimed, purposes=("academic", "statistics"))))
+    return found
+
+
+def test_every_input_makes_a_key_of_its_own() -> None:
+    """Changing any one claim changes the key."""
+    keys = [cache_key(request) for request in variants()]
+
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("warm", range(len(variants())))
+def test_no_question_gets_the_answer_of_another(warm: int, policy: PolicySet) -> None:
+    """Whichever variant warms the cache, each variant gets its own answer, by each of two services."""
+    other = tiny.data_service("svc-open", setting="open")
+    registry = tiny.registry(
+        requester("researcher-2"),
+        agreement("AG-2", fields=frozenset({"Pupil.Ref"})),
+        other,
+    )
+    snapshot = build_snapshot(policy, registry, epoch=1)
+    decider = Decider(snapshot)
+    decider.decide(variants()[warm], NOW)
+    for request in variants():
+        for service in ("svc-secure", "svc-open", "svc-none"):
+            asked = replace(request, verified=replace(request.verified, spiffe_id=f"spiffe://test/{service}"))
+            assert decider.decide(asked, NOW) == decide(snapshot, asked, NOW)
+
+
+def test_fields_years_and_ids_of_questions_share_an_entitlement(policy: PolicySet) -> None:
+    """What is left out of the key changes the answer and not the entitlement."""
+    decider = Decider(tiny.snapshot(policy))
+    for number in range(20):
+        for names, years in (
+            (("Pupil.Fsm",), (2018,)),
+            (("Pupil.Ref", "Pupil.Name"), ()),
+            (("No.Such",), (2014,)),
+        ):
+            request = ask(*names, years=years, request_id=f"q{number}")
+            assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
+
+    assert sum(len(kept) for kept in decider._kept.values()) == 1
+
+
+def test_what_is_refused_at_gates_1_and_2_is_not_kept(policy: PolicySet) -> None:
+    """Strangers cannot fill the cache."""
+    decider = Decider(tiny.snapshot(policy))
+    no_token = replace(_ASKED, verified=replace(_ASKED.verified, token=None, token_error=_EXPIRED))
+    for request in (no_token, ask("Pupil.Fsm", service="nobody")):
+        assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
+
+    assert sum(len(kept) for kept in decider._kept.values()) == 0
+    with pytest.raises(ValueError, match="no cache key"):
+        cache_key(no_token)
+
+
+def test_the_cache_is_bounded_for_each_data_service(policy: PolicySet) -> None:
+    """One service that asks under ever new agreements pushes out only its own entries, oldest first."""
+    snapshot = tiny.snapshot(policy, tiny.data_service("svc-quiet"))
+    decider = Decider(snapshot, limit=10)
+    quiet = ask("Pupil.Fsm", service="svc-quiet")
+    decider.decide(quiet, NOW)
+    for number in range(200):
+        request = ask("Pupil.Fsm", agreement=f"AG-{number}")
+        assert decider.decide(request, NOW) == decide(snapshot, request, NOW)
+        assert all(len(kept) <= 10 for kept in decider._kept.values())
+
+    assert cache_key(quiet) in decider._kept["spiffe://test/svc-quiet"]
+    assert cache_key(ask(agreement="AG-199")) in decider._kept["spiffe://test/svc-secure"]
+
+
+def test_eight_threads_get_the_answers_of_one(policy: PolicySet) -> None:
+    """Threads that share one small cache, in another order each, never see another's answer."""
+    registry = busy_registry()
+    snapshot = build_snapshot(policy, registry, epoch=1)
+    times = [NOW, NOW + 86_400_000, NOW + 4 * 86_400_000]
+    work = [(request, now) for request in QUESTIONS for now in times]
+    want: dict[int, Decision] = {at: decide(snapshot, *each) for at, each in enumerate(work)}
+    decider = Decider(snapshot, limit=7)
+    start = threading.Barrier(8)
+    wrong: list[Any] = []
+
+    def run(step: int) -> None:
+        start.wait()
+        for turn in range(8 * len(work)):
+            at = turn * step % len(work)
+            if decider.decide(*work[at]) != want[at]:
+                wrong.append(at)
+
+    threads = [threading.Thread(target=run, args=(step,)) for step in (1, 7, 11, 13, 17, 19, 23, 29)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+    assert all(len(kept) <= 7 for kept in decider._kept.values())
+
+
+def test_nothing_starts_or_ends_that_the_cache_does_not_know(policy: PolicySet) -> None:
+    """Whatever dated entry is changed, an answer kept before its date is not used after it."""
+    entries: list[object] = [
+        organisation(changed_at=NOW + 5),
+        organisation(changed_at=NOW - 5, verified_at=NOW + 5),
+        accreditation(until_at=NOW + 5),
+        accreditation("ACC-2", from_at=NOW + 5, level=AccreditationLevel.PROVISIONAL),
+        agreement(until_at=NOW + 5),
+        agreement(from_at=NOW + 5),
+        agreement(gateway="PAST-1", until_at=at("2027-01-01")),
+    ]
+    for entry in entries:
+        snapshot: Snapshot = tiny.snapshot(policy, entry)
+        decider = Decider(snapshot)
+        edge = at("2026-06-01") if getattr(entry, "gateway", "") == "PAST-1" else NOW + 5
+        request = ask(*sorted(EVERYTHING))
+        kept = decider.decide(request, edge - 1)
+        assert decider.decide(request, edge).groups != kept.groups, entry
+        assert decider.decide(request, edge) == decide(snapshot, request, edge)

@@ -1,0 +1,298 @@
+"""Each interceptor alone: what it lets pass, what it refuses, and that it gives back what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grpc
+import pytest
+
+from policyd import errors
+from policyd.errors import Busy, InvalidRequest, PolicydError, Unauthenticated
+from policyd.interceptors.around import Around
+from policyd.interceptors.authentication import AuthenticationInterceptor
+from policyd.interceptors.call import call_of
+from policyd.interceptors.deadline import MAX_DEADLINE_S, DeadlineInterceptor
+from policyd.interceptors.decoding import DecodingInterceptor
+from policyd.interceptors.errors import STATUS, ErrorInterceptor
+from policyd.interceptors.limits import LimitsInterceptor
+from policyd.interceptors.tracing import TracingInterceptor
+
+CHECK = "/pbac.v1.DecisionService/Check"
+WATCH = "/pbac.v1.SealService/WatchSeals"
+HEALTH = "/grpc.health.v1.Health/Check"
+
+
+class Aborted(Exception):
+    """What gRPC raises from `abort`; it is bare there too."""
+
+
+class Context:
+    """The part of a servicer context that interceptors use."""
+
+    def __init__(
+        self, *, remaining_s: float | None = 5.0, metadata: Sequence[tuple[str, str]] = (), auth: Any = None
+    ) -> None:
+        self.remaining_s = remaining_s
+        self.metadata = tuple(metadata)
+        self.auth = auth or {}
+        self.status: grpc.StatusCode | None = None
+        self.details = ""
+
+    def time_remaining(self) -> float | None:
+        return self.remaining_s
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self.metadata
+
+    def auth_context(self) -> Any:
+        return self.auth
+
+    def code(self) -> grpc.StatusCode | None:
+        return self.status
+
+    def abort(self, status: grpc.StatusCode, details: str) -> None:
+        self.status, self.details = status, details
+        raise Aborted
+
+
+def enter(interceptor: Around, method: str = CHECK, **context: Any) -> Any:
+    """Make one call through an interceptor, and return its context."""
+    made: Any = Context(**context)
+    with interceptor.call(method, made):
+        pass
+    return made
+
+
+# ----- deadline
+
+
+@pytest.mark.parametrize("remaining_s", [None, 9.2e18, MAX_DEADLINE_S + 1])
+def test_no_deadline_or_one_without_end_is_refused(remaining_s: float | None) -> None:
+    """gRPC shows a missing deadline as centuries; both are refused, and health is left alone."""
+    with pytest.raises(InvalidRequest, match="no deadline within a day"):
+        enter(DeadlineInterceptor(), remaining_s=remaining_s)
+    enter(DeadlineInterceptor(), HEALTH, remaining_s=remaining_s)
+
+
+@pytest.mark.parametrize("remaining_s", [0.0, 0.001, 3610.0, MAX_DEADLINE_S])
+def test_a_deadline_passes(remaining_s: float) -> None:
+    """Also the hour of a watch over seals, which gRPC rounds up."""
+    assert enter(DeadlineInterceptor(), remaining_s=remaining_s).status is None
+
+
+# ----- limits
+
+
+def test_calls_beyond_the_limit_are_refused_and_room_is_given_back() -> None:
+    """Two at once are let in, the third is not, and the next after one has ended is; also after an error."""
+    limits = LimitsInterceptor(calls=2, watches=1)
+    context: Any = Context()
+    with limits.call(CHECK, context), limits.call(CHECK, context):
+        with pytest.raises(Busy), limits.call(CHECK, context):
+            pass
+        with limits.call(WATCH, context), limits.call(HEALTH, context):
+            pass
+    with pytest.raises(KeyError), limits.call(CHECK, context):
+        raise KeyError
+    with limits.call(CHECK, context), limits.call(CHECK, context):
+        pass
+
+
+def test_watches_do_not_take_the_room_of_calls() -> None:
+    """Long-lived streams have a limit of their own."""
+    limits = LimitsInterceptor(calls=1, watches=1)
+    context: Any = Context()
+    with limits.call(WATCH, context):
+        with pytest.raises(Busy), limits.call(WATCH, context):
+            pass
+        with limits.call(CHECK, context):
+            pass
+
+
+# ----- tracing
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("flags", ["00", "01", "ff"])
+def test_the_callers_trace_goes_on_whatever_its_flags(flags: str) -> None:
+    """Ids are taken over; sampling is not the caller's to choose."""
+    call = call_of(enter(TracingInterceptor(), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-{flags}")]))
+
+    assert (call.trace_id.hex(), call.parent_span_id.hex()) == (TRACE, SPAN)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [],
+        [f"00-{TRACE.upper()}-{SPAN}-01"],
+        [f"00-{'0' * 32}-{SPAN}-01"],
+        [f"00-{TRACE}-{'0' * 16}-01"],
+        [f"00-{TRACE}-{SPAN}"],
+        [f"00-{TRACE}-{SPAN}-01-more"],
+        [f"01-{TRACE}-{SPAN}-01"],
+        [f"00-{TRACE}-{SPAN}-01\n"],
+        [f" 00-{TRACE}-{SPAN}-01"],
+        [f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01"],
+    ],
+)
+def test_anything_else_starts_a_trace_of_its_own(sent: list[str]) -> None:
+    """Absent, repeated or malformed: a new random trace without a parent."""
+    calls = [
+        call_of(enter(TracingInterceptor(), metadata=[("traceparent", text) for text in sent]))
+        for _ in range(2)
+    ]
+
+    assert len({call.trace_id for call in calls} | {bytes.fromhex(TRACE)}) == 3
+    assert all(len(call.trace_id) == 16 and call.parent_span_id == b"" for call in calls)
+
+
+# ----- authentication
+
+
+def test_only_the_certificate_says_who_calls() -> None:
+    """Without one no call of this API passes; health does not ask."""
+    interceptor = AuthenticationInterceptor(trust_domain="policyd.test")
+
+    with pytest.raises(Unauthenticated):
+        enter(interceptor, metadata=[("x-spiffe-id", "spiffe://policyd.test/data-service/npd-secure")])
+    assert call_of(enter(interceptor, HEALTH)).spiffe_id == ""
+
+
+# ----- errors
+
+
+def _all_errors(kind: type[PolicydError]) -> Iterator[type[PolicydError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _all_errors(each)
+
+
+def _make(kind: type[PolicydError]) -> PolicydError:
+    if kind is errors.SourceError:
+        return errors.SourceError([])
+    return kind("something secret")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        (each for each in _all_errors(PolicydError) if each.__module__ == "policyd.errors"),
+        key=lambda each: each.__name__,
+    ),
+)
+def test_every_error_has_one_status(kind: type[PolicydError]) -> None:
+    """Those meant for callers keep their text; every other is INTERNAL and says nothing."""
+    made: Any = Context()
+
+    with pytest.raises(Aborted), ErrorInterceptor().call(CHECK, made):
+        raise _make(kind)
+
+    assert made.status is STATUS.get(kind, grpc.StatusCode.INTERNAL)
+    assert ("something secret" in made.details) == (kind in STATUS)
+
+
+@pytest.mark.parametrize("error", [KeyError("secret"), ValueError("secret"), MemoryError(), RecursionError()])
+def test_what_is_not_ours_is_internal_with_a_number(error: Exception) -> None:
+    """The text of a foreign exception never leaves."""
+    made: Any = Context()
+
+    with pytest.raises(Aborted), ErrorInterceptor().call(CHECK, made):
+        raise error
+
+    assert made.status is grpc.StatusCode.INTERNAL
+    assert "secret" not in made.details
+    assert made.details.startswith("a fault of this server; no decision was made (")
+
+
+def test_what_was_aborted_further_in_keeps_its_status() -> None:
+    """An abort inside is not turned into INTERNAL on its way out."""
+    made: Any = Context()
+
+    with pytest.raises(Aborted), ErrorInterceptor().call(CHECK, made):
+        made.abort(grpc.StatusCode.NOT_FOUND, "not here")
+
+    assert (made.status, made.details) == (grpc.StatusCode.NOT_FOUND, "not here")
+
+
+def test_what_is_not_built_says_so() -> None:
+    """The generated base class raises NotImplementedError."""
+    made: Any = Context()
+
+    with pytest.raises(Aborted), ErrorInterceptor().call(CHECK, made):
+        raise NotImplementedError
+
+    assert made.status is grpc.StatusCode.UNIMPLEMENTED
+
+
+# ----- wrapping
+
+
+class Recorder(Around):
+    """Notes when it is entered and left."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def call(self, method: str, context: grpc.ServicerContext) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def noted() -> Iterator[None]:
+            self.events.append(f"enter {method}")
+            try:
+                yield
+            finally:
+                self.events.append("leave")
+
+        return noted()
+
+
+class Details:
+    method = CHECK
+    invocation_metadata = ()
+
+
+def test_a_streamed_answer_is_wrapped_while_it_is_read() -> None:
+    """Errors of a stream arise while it is iterated, so that is when the interceptor is around it."""
+    recorder = Recorder()
+
+    def stream(request: Any, context: Any) -> Iterator[int]:
+        recorder.events.append("first")
+        yield 1
+        recorder.events.append("second")
+
+    details: Any = Details()
+    handler = recorder.intercept_service(lambda _: grpc.unary_stream_rpc_method_handler(stream), details)
+
+    assert list(handler.unary_stream(None, None)) == [1]
+    assert recorder.events == [f"enter {CHECK}", "first", "second", "leave"]
+
+
+def test_an_unknown_method_stays_unknown() -> None:
+    """No handler in, no handler out; gRPC then says UNIMPLEMENTED itself."""
+    details: Any = Details()
+
+    assert Recorder().intercept_service(lambda _: None, details) is None
+
+
+def test_bytes_that_cannot_be_read_are_refused_inside_the_call() -> None:
+    """Decoding fails outside of every interceptor, so its error waits until it can be answered."""
+    from pbac.v1 import decision_pb2 as pb
+
+    details: Any = Details()
+    handler = DecodingInterceptor().intercept_service(
+        lambda _: grpc.unary_unary_rpc_method_handler(
+            lambda request, context: request, pb.CheckRequest.FromString
+        ),
+        details,
+    )
+
+    good = handler.request_deserializer(pb.CheckRequest(request_id="r").SerializeToString())
+    assert handler.unary_unary(good, None).request_id == "r"
+    bad = handler.request_deserializer(b"\xff\xff")
+    with pytest.raises(InvalidRequest, match="the bytes are no message"):
+        handler.unary_unary(bad, None)

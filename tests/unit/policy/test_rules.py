@@ -1,0 +1,92 @@
+"""Rules: read, validated by py-abac, and taken apart into parts, targets and conditions."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyd.policy.attributes import DERIVED, Part
+from policyd.policy.conditions import FALSE, TRUE
+from policyd.policy.reader import Reader
+from policyd.policy.rules import RuleSource, glob, read_rule
+from policyd.policy.source import read_text
+
+
+def read(text: str) -> RuleSource:
+    reader = Reader()
+    rule = read_rule(reader, read_text(text, "rule.yaml"), DERIVED)
+    reader.finish()
+    assert rule is not None
+    return rule
+
+
+def test_a_rule_without_conditions_and_targets_holds_for_all() -> None:
+    """Parts that are left out hold, and the target is everything."""
+    rule = read("{uid: a, why: x, effect: allow, grant: release, rules: {}}")
+
+    assert rule.resource_ids == ("*",)
+    assert rule.parts == {}
+
+
+@pytest.mark.parametrize("part", list(Part))
+def test_an_empty_part_holds(part: Part) -> None:
+    """A part written as an empty mapping is one alternative without conditions."""
+    assert read(f"{{uid: a, why: x, effect: deny, rules: {{{part}: {{}}}}}}").parts == {part: ((),)}
+
+
+def test_a_list_is_or_and_a_mapping_is_and() -> None:
+    """Alternatives keep their order, and each its conditions."""
+    rule = read(
+        "{uid: a, why: x, effect: deny, rules: {context: ["
+        "{$.setting: {condition: Equals, value: a}, $.gateway: {condition: Equals, value: b}}, "
+        "{$.purpose: {condition: IsIn, values: [c, d]}}]}}"
+    )
+
+    names = [[atom.attribute.name for atom in alternative] for alternative in rule.parts[Part.CONTEXT]]
+    assert names == [["setting", "gateway"], ["purpose"]]
+    assert [atom.only for atom in rule.parts[Part.CONTEXT][1]] == [frozenset({"c", "d"})]
+
+
+def test_targets_on_people_and_actions_are_conditions_of_every_alternative() -> None:
+    """A target narrows each alternative; with `*` among its patterns it narrows nothing."""
+    rule = read(
+        "{uid: a, why: x, effect: deny, targets: {subject_id: [r-1, r-2*], action_id: ['*', match]}, rules: "
+        "{subject: [{$.roles: {condition: IsEmpty}}, {$.organisation.id: {condition: Equals, value: o}}]}}"
+    )
+
+    assert Part.ACTION not in rule.parts
+    firsts = [alternative[0] for alternative in rule.parts[Part.SUBJECT]]
+    assert [len(alternative) for alternative in rule.parts[Part.SUBJECT]] == [2, 2]
+    assert {atom.attribute.name for atom in firsts} == {"requester.id"}
+    assert [firsts[0].test(name) for name in ("r-1", "r-22", "r-11", "R-1")] == [TRUE, TRUE, FALSE, FALSE]
+
+
+def test_equal_conditions_share_a_key_and_others_do_not() -> None:
+    """The key is what is written, whatever the order of its words."""
+    texts = [
+        "{condition: IsIn, values: [a, b]}",
+        "{values: [a, b], condition: IsIn}",
+        "{condition: IsIn, values: [a]}",
+        "{condition: Not, value: {condition: IsIn, values: [a]}}",
+    ]
+    rules = [read(f"{{uid: a, why: x, effect: deny, rules: {{context: {{$.setting: {t}}}}}}}") for t in texts]
+
+    keys = [rule.parts[Part.CONTEXT][0][0].key for rule in rules]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("*", ["", "a.b"], ["a\nb"]),
+        ("CIN.*", ["CIN.", "CIN.a"], ["CIN", "cin.a", "xCIN.a", "CIN.a\n"]),
+        ("*.UPN", ["a.UPN"], ["aUPN", "a.UPNx"]),
+        ("a*b*c", ["abc", "axbxc"], ["ab", "acb"]),
+        ("a.b", ["a.b"], ["axb"]),
+        ("a-b", ["a-b"], ["aab"]),
+    ],
+)
+def test_only_the_star_is_special_in_a_target(pattern: str, yes: list[str], no: list[str]) -> None:
+    """Targets match whole ids; dots and the rest stand for themselves."""
+    assert [text for text in yes if not glob(pattern).fullmatch(text)] == []
+    assert [text for text in no if glob(pattern).fullmatch(text)] == []

@@ -1,0 +1,110 @@
+"""`policyd.yaml` is read strictly: every mistake at once, paths from the data directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyd.config import read_config
+from policyd.errors import ConfigError, SourceError
+
+KEY = "ab" * 32
+TEXT = f"""\
+node: node-1
+address: "127.0.0.1:50151"
+trust_domain: policyd.test
+audience: policyd
+policy: ../policies/npd
+tls: {{authority: tls/ca.pem, certificate: /etc/policyd/server.pem, key: tls/server.key}}
+issuers:
+  - {{issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}}
+trusted_nodes:
+  "{KEY[:16]}": {KEY}
+"""
+
+
+def write(directory: Path, text: str) -> Path:
+    (directory / "policyd.yaml").write_text(text, "utf-8")
+    return directory
+
+
+def mistakes(directory: Path, text: str) -> list[str]:
+    with pytest.raises(SourceError) as caught:
+        read_config(write(directory, text))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_paths_are_taken_from_the_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative ones from there, whatever the working directory; absolute ones as they are."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    write(data, TEXT)
+
+    config = read_config(Path("data"))
+    monkeypatch.chdir("/")
+
+    assert config.data == data
+    assert config.tls.authority == data / "tls" / "ca.pem"
+    assert config.tls.certificate == Path("/etc/policyd/server.pem")
+    assert config.issuers[0].jwks == data / "issuer" / "jwks.json"
+    assert config.ledger == data / "nodes" / "node-1"
+    assert config.state == data / "state.db"
+    assert config.keys == data / "keys"
+    assert config.origin == "policyd.test/policyd/node-1"
+    assert config.trusted_nodes == {KEY[:16]: bytes.fromhex(KEY)}
+    assert (config.calls, config.watches) == (256, 16)
+
+
+def test_the_limits_can_be_set(tmp_path: Path) -> None:
+    """`calls` and `watches` are whole numbers from 1."""
+    config = read_config(write(tmp_path, TEXT + "calls: 8\nwatches: 2\n"))
+
+    assert (config.calls, config.watches) == (8, 2)
+    assert mistakes(tmp_path, TEXT + "calls: 0\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("node: node-1\n", "", "`node`"),
+        ("node: node-1", "node: node 1", "`node 1`"),
+        ("node: node-1", "nodes: node-1", "`nodes`"),
+        ("127.0.0.1:50151", "127.0.0.1", "`127.0.0.1` is not an address such as"),
+        ("127.0.0.1:50151", "unix:/run/policyd", "is not an address such as"),
+        ("policyd.test", "Policyd.Test", "is not a lower-case domain name"),
+        ("audience: policyd", 'audience: ""', "policyd.yaml:4:"),
+        ("[EdDSA]", "[none]", "`none`"),
+        ("[EdDSA]", "[HS256]", "`HS256`"),
+        (KEY + "\n", KEY[:-1] + "\n", "is not 64 hex digits"),
+        ("key: tls/server.key", "cert: tls/server.key", "`cert`"),
+        ("  - {issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}\n", "", "policyd.yaml:7"),
+        (
+            "issuers:\n  - {issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}",
+            "issuers: []",
+            "",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """File, line, column, and the word at fault."""
+    assert old in TEXT
+
+    found = mistakes(tmp_path, TEXT.replace(old, new))
+
+    assert any(text in each for each in found), found
+    assert all(each.startswith(f"{tmp_path}/policyd.yaml:") for each in found)
+
+
+def test_all_mistakes_come_at_once(tmp_path: Path) -> None:
+    """Three mistakes, three lines."""
+    bad = TEXT.replace("node-1", "node 1").replace("[EdDSA]", "[none]").replace("50151", "port")
+
+    assert len(mistakes(tmp_path, bad)) == 3
+
+
+def test_no_file_says_how_to_make_one(tmp_path: Path) -> None:
+    """The directory and the command."""
+    with pytest.raises(ConfigError, match=r"no node is set up in .* `policyd dev --data "):
+        read_config(tmp_path)
