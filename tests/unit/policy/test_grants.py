@@ -88,7 +88,8 @@ def test_every_obligation_is_read() -> None:
     """All keys of docs/policy-set.md at once."""
     found, problems = duties(
         "{min_cell_count: 10, round_to: 5, retention_days: 1825, output_check: true, "
-        "publish_in_register: true, setting: secure-research, rows: {local_authority: own, years: [2018, 2019]}}"
+        "publish_in_register: true, setting: secure-research, "
+        "rows: {local_authority: own, years: [2018, 2019]}}"
     )
 
     assert problems == []
