@@ -18,11 +18,15 @@ MAX_REPEAT = 40
 """The highest ``[n]``: exclusions come in at most 40 repeated blocks (domain.md section 1)."""
 _MEMO_LIMIT = 65_536
 
+Sheet = tuple[str, int]
+"""What a column says of its rows: term and academic year."""
+NO_SHEET: Sheet = ("", 0)
+
 _ID = re.compile(r"[A-Za-z0-9_]+\.[A-Za-z0-9_]+", re.ASCII)
 _PLACEHOLDER = re.compile(r"\[[^\]]*\]")
 _YEAR_PREFIX = re.compile(r"(\[term\]|AUT|SPR|SUM|ab|ex)\[yy\]$", re.IGNORECASE)
 _CONCRETE = re.compile(r"(?P<stem>.*?)(?P<term>aut|spr|sum)?(?P<yy>\d\d)", re.ASCII | re.DOTALL)
-_REPEAT = re.compile(r"(?P<head>.*_)(?P<n>[1-9]\d?)(?P<tail>_[^\d]*)", re.ASCII | re.DOTALL)
+_REPEAT = re.compile(r"(?<=_)[1-9]\d?(?=_)", re.ASCII)
 
 
 class NameClash(ValueError):
@@ -39,8 +43,17 @@ class Column:
 
     position: int
     bit: FieldMask
-    term: str = ""
-    year: int = 0
+    sheet: Sheet = NO_SHEET
+
+    @property
+    def term(self) -> str:
+        """AUT, SPR or SUM; empty where the name has none."""
+        return self.sheet[0]
+
+    @property
+    def year(self) -> int:
+        """The academic year; 0 where the name has none."""
+        return self.sheet[1]
 
 
 def academic_year(term: str, yy: int) -> int:
@@ -55,7 +68,13 @@ def academic_year(term: str, yy: int) -> int:
 
 def pattern_problem(pattern: str) -> str:
     """Say what is wrong with a column pattern; empty when nothing is."""
+    if not pattern.isascii():
+        return f"column `{pattern}` is not ASCII; no question can name it"
+    if "*" in pattern:
+        return f"column `{pattern}` has a `*`, which a question may not hold"
     placeholders = _PLACEHOLDER.findall(pattern)
+    if "[" in (rest := _PLACEHOLDER.sub("", pattern)) or "]" in rest:
+        return f"column `{pattern}` has a bracket that is no placeholder; use [term], [yy] or [n]"
     for placeholder in placeholders:
         if placeholder not in ("[term]", "[yy]", "[n]"):
             return f"column `{pattern}` has the unknown placeholder `{placeholder}`; use [term], [yy] or [n]"
@@ -118,7 +137,8 @@ class FieldIndex:
 
     def position(self, field_id: str) -> int | None:
         """Return the position of a field id (case ignored), or None. Concrete columns are not ids."""
-        found = self._exact.get(field_id.lower())
+        # SECURITY: lower() maps the KELVIN SIGN to `k`
+        found = self._exact.get(field_id.lower()) if field_id.isascii() else None
         return found if found is not None and self.ids[found].lower() == field_id.lower() else None
 
     def mask(self, field_ids: Iterable[str]) -> tuple[FieldMask, tuple[str, ...]]:
@@ -147,13 +167,21 @@ class FieldIndex:
                 self._memo[name] = column
         return column
 
+    def resolve_all(self, names: Iterable[str]) -> list[Column | None]:
+        """Resolve each name, in order."""
+        known = self._memo.get
+        return [known(name) or self.resolve(name) for name in names]
+
     def _resolve(self, name: str) -> Column | None:
-        if not name.isascii():  # SECURITY: lower() maps the KELVIN SIGN to `k`
+        if not name.isascii() or "[" in name:  # SECURITY: lower() maps the KELVIN SIGN to `k`
             return None
         name = name.lower()
         found = {Column(p, 1 << p) for p in (self._exact.get(name),) if p is not None}
         found.update(self._pattern_matches(name))
-        return found.pop() if len(found) == 1 else None
+        if len({column.position for column in found}) != 1:
+            return None
+        # A former name spelled out may also fit a pattern of its field: the one that tells the year counts.
+        return max(found, key=lambda column: column.year)
 
     def _pattern_matches(self, name: str) -> Iterator[Column]:
         for stem in _with_repeat(name):
@@ -165,11 +193,11 @@ class FieldIndex:
         yy, term = int(match["yy"]), match["term"] or ""
         for stem in _with_repeat(match["stem"] + (f"{term}" if term else "")):
             if (p := self._patterns.get(f"{stem}[yy]")) is not None:
-                yield Column(p, 1 << p, term.upper(), academic_year(term, yy))
+                yield Column(p, 1 << p, (term.upper(), academic_year(term, yy)))
         if term:
             for stem in _with_repeat(match["stem"]):
                 if (p := self._patterns.get(f"{stem}[term][yy]")) is not None:
-                    yield Column(p, 1 << p, term.upper(), academic_year(term, yy))
+                    yield Column(p, 1 << p, (term.upper(), academic_year(term, yy)))
 
     def _add(self, keys: dict[str, int], key: str, position: int) -> None:
         other = keys.setdefault(key, position)
@@ -191,15 +219,15 @@ class FieldIndex:
 def _with_repeat(stem: str) -> Iterator[str]:
     """Yield ``stem``, and ``stem`` with its repeat number generalised to ``[n]``."""
     yield stem
-    match = _REPEAT.fullmatch(stem)
-    if match is not None and int(match["n"]) <= MAX_REPEAT:
-        yield f"{match['head']}[n]{match['tail']}"
+    for match in _REPEAT.finditer(stem):
+        if int(match[0]) <= MAX_REPEAT:
+            yield f"{stem[: match.start()]}[n]{stem[match.end() :]}"
 
 
 def _samples(pattern: str) -> Iterator[str]:
     """Yield concrete names that a pattern stands for: enough to meet any other pattern that overlaps."""
     terms = [term.lower() for term in TERMS] if "[term]" in pattern else [""]
-    numbers = ["1", str(MAX_REPEAT)] if "[n]" in pattern else [""]
+    numbers = [str(number) for number in range(1, MAX_REPEAT + 1)] if "[n]" in pattern else [""]
     for term in terms:
         for number in numbers:
             yield pattern.replace("[term]", term).replace("[n]", number).replace("[yy]", "19")

@@ -7,7 +7,7 @@ rule that is true; of several transforms the join leaves, and obligations accumu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from policyd.decision.gates import Admitted, gateway_fields
 from policyd.decision.snapshot import Snapshot
@@ -17,7 +17,7 @@ from policyd.obligation import merge
 from policyd.policy.conditions import ERROR, MISSING, TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.reasons import GATE_OF, Reason
-from policyd.transform import SUPPRESS, join
+from policyd.transform import SUPPRESS, describe, join
 
 DEPARTMENT = "department"
 """The organisation kind inside which fields of sensitivity A may stay (domain.md section 2)."""
@@ -25,13 +25,21 @@ DEPARTMENT = "department"
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A verdict that many fields share, with the obligations that come with it."""
+    """A verdict that many fields share, with the obligations that come with it.
+
+    ``verdict`` spells all but the obligations: what names are grouped by, and quick to compare.
+    """
 
     effect: Effect
     reason: Reason
     rule: str
     transform: Transform = ()
     obligations: Obligations = NO_OBLIGATIONS
+    verdict: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        spelled = f"{self.effect} {self.reason} {self.rule} {describe(self.transform)}"
+        object.__setattr__(self, "verdict", spelled)  # the way of frozen dataclasses
 
     @property
     def gate(self) -> int:
@@ -137,19 +145,24 @@ def _grant(
 
 def _refine(blocks: list[_Block], imposed: _Block) -> list[_Block]:
     """Impose a transform and obligations on the fields of ``imposed``, splitting blocks where it ends."""
+    if not imposed.mask:
+        return blocks
     result = []
     for block in blocks:
-        if outside := block.mask & ~imposed.mask:
+        inside = block.mask & imposed.mask
+        if not inside:
+            result.append(block)
+            continue
+        if outside := block.mask ^ inside:
             result.append(replace(block, mask=outside))
-        if inside := block.mask & imposed.mask:
-            result.append(
-                _Block(
-                    inside,
-                    join(block.transform, imposed.transform),
-                    merge((block.obligations, imposed.obligations)),
-                    block.rules + imposed.rules,
-                )
+        result.append(
+            _Block(
+                inside,
+                join(block.transform, imposed.transform),
+                merge((block.obligations, imposed.obligations)),
+                block.rules + imposed.rules,
             )
+        )
     return result
 
 
@@ -166,7 +179,7 @@ def _granted(admitted: Admitted, block: _Block) -> Grade:
 
 
 def cross(ours: list[Part], theirs: list[Part]) -> list[Part]:
-    """Combine the verdicts of two purposes: a withheld field stays withheld, transforms join."""
+    """Combine the verdicts of two purposes, in either order: withheld stays withheld, transforms join."""
     return [
         Part(mask, _worse(ours_part.grade, theirs_part.grade))
         for ours_part in ours
@@ -178,15 +191,19 @@ def cross(ours: list[Part], theirs: list[Part]) -> list[Part]:
 def _worse(first: Grade, second: Grade) -> Grade:
     withheld = [grade for grade in (first, second) if grade.effect is Effect.WITHHOLD]
     if withheld:
-        return min(withheld, key=lambda grade: grade.gate)
+        return min(withheld, key=lambda grade: (_ORDER[grade.reason], grade.rule))
     transform = join(first.transform, second.transform)
+    rule = min(first.rule, second.rule)
     if transform == SUPPRESS:
-        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, first.rule)
-    rule = next((grade.rule for grade in (first, second) if grade.transform == transform), first.rule)
+        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, rule)
+    rule = min((grade.rule for grade in (first, second) if grade.transform == transform), default=rule)
+    # Both admit the setting of the data service, so what they leave together is never empty.
     obligations = merge((first.obligations, second.obligations))
-    if obligations.setting is not None and not obligations.setting:
-        return Grade(Effect.WITHHOLD, Reason.OBLIGATION_CONFLICT, first.rule)
     return Grade(Effect.TRANSFORM if transform else Effect.RELEASE, Reason.NONE, rule, transform, obligations)
+
+
+_ORDER = {reason: number for number, reason in enumerate(Reason)}
+"""Reasons in the order of their gates, so that the order of the purposes changes nothing."""
 
 
 def _truth(rule: Rule, truths: list[Truth]) -> Truth:

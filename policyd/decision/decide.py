@@ -6,13 +6,14 @@ question is an ``Entitlement``, which callers may keep and pass in again (``poli
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import itemgetter
 
 from policyd.decision.combine import Grade, refused
 from policyd.decision.entitlement import Entitlement, entitle
 from policyd.decision.snapshot import Snapshot
-from policyd.fieldset import Column
+from policyd.fieldset import NO_SHEET, Sheet
 from policyd.model import (
     Claimed,
     ColumnSet,
@@ -25,12 +26,8 @@ from policyd.model import (
     Request,
     VerdictGroup,
 )
-from policyd.obligation import merge
-from policyd.purpose import PurposeError
+from policyd.obligation import merge, unmeetable
 from policyd.reasons import GATE_OF, Reason
-
-Asked = tuple[str, Column | None]
-"""A name of the question and what it resolved to; None when it is no field."""
 
 _AGREEMENT_GATE = GATE_OF[Reason.FIELD_NOT_IN_AGREEMENT]
 _UNKNOWN = refused(Reason.FIELD_UNKNOWN, "field")
@@ -52,145 +49,180 @@ def decide(
     if entitlement is None:
         entitlement = entitle(snapshot, request, now=now)
     claimed = request.claimed
-    resolve = snapshot.policy.index.resolve
-    fields = [(name, resolve(name)) for name in claimed.fields]
-    used = [(name, resolve(name)) for name in claimed.used_fields]
-    known = _mask(column for _, column in fields + used)
-    grading = _Grading(entitlement, claimed)
+    batches = _sort(snapshot, entitlement, claimed)
     whole = entitlement.refusal
-    if whole is None and any("*" in name for name, _ in fields + used):
+    if whole is None and any(_wildcard(claimed, batch) for batch in batches if batch.grade is _UNKNOWN):
         whole = _WILDCARD
-    if whole is None:
-        grades_used = [grading.grade(each) for each in used]
-        grades = [grading.grade(each) for each in fields]
-        if any(grade.effect is Effect.WITHHOLD for grade in grades_used):
-            grades = [_withhold(grade, _USED) for grade in grades]
-            grades_used = [_withhold(grade, _USED) for grade in grades_used]
-        obligations = _obligations(snapshot, claimed, fields + used, grades + grades_used)
-        if obligations is None:
-            grades = [_withhold(grade, _CONFLICT) for grade in grades]
-            grades_used = [_withhold(grade, _CONFLICT) for grade in grades_used]
+    obligations: Obligations | None = None
+    if whole is not None:
+        batches = [replace(batch, grade=whole) for batch in batches]
     else:
-        grades, grades_used, obligations = [whole] * len(fields), [whole] * len(used), None
-    outcome = _outcome(grades + grades_used)
+        batches = _pass_years(snapshot, entitlement, claimed, batches)
+        if any(batch.used and batch.grade.effect is Effect.WITHHOLD for batch in batches):
+            batches = [_withhold(batch, _USED) for batch in batches]
+        obligations = _obligations(snapshot, claimed, batches)
+        if obligations is None:
+            batches = [_withhold(batch, _CONFLICT) for batch in batches]
+    outcome = _outcome(batches)
     if outcome is Outcome.WITHHOLD or obligations is None:
         obligations = Obligations()
-    return _assemble(
+    known = 0
+    for batch in batches:
+        known |= batch.mask
+    return assemble(
         snapshot,
         request,
         now,
         entitlement,
         outcome=outcome,
-        groups=_group(fields, grades, used, grades_used),
+        groups=_group(claimed, batches),
         obligations=obligations,
         known=known,
     )
 
 
-class _Grading:
-    """Gives each name its grade: the entitlement's, unless the name or its year fails before that."""
+@dataclass(slots=True)
+class _Batch:
+    """Names of one question that share a grade, a term and year, and whether they are only used.
 
-    def __init__(self, entitlement: Entitlement, claimed: Claimed) -> None:
-        self._entitlement = entitlement
-        agreement = entitlement.parties.agreement
-        self._by_year = agreement.by_year if agreement is not None else {}
-        self._stated_years = claimed.years
-        self._in_every_year: FieldMask = -1
-        for year in claimed.years:
-            self._in_every_year &= self._by_year.get(year, 0)
+    ``places`` are their indexes in the question, fields first, then used fields.
+    """
 
-    def grade(self, asked: Asked) -> Grade:
-        """Return the grade of one name; the year is part of gate 7, after the field itself."""
-        column = asked[1]
-        if column is None:
-            return _UNKNOWN
-        grade = self._entitlement.grades[self._entitlement.by_position[column.position]]
-        if grade.gate <= _AGREEMENT_GATE:
-            return grade
-        if column.year:
-            return grade if self._by_year.get(column.year, 0) & column.bit else _OTHER_YEAR
-        if not self._stated_years:
-            return _NO_YEAR
-        return grade if self._in_every_year & column.bit else _OTHER_YEAR
+    grade: Grade
+    sheet: Sheet
+    used: bool
+    places: list[int]
+    mask: FieldMask
 
 
-def _withhold(grade: Grade, instead: Grade) -> Grade:
-    return grade if grade.effect is Effect.WITHHOLD else instead
-
-
-def _outcome(grades: list[Grade]) -> Outcome:
-    withheld = sum(grade.effect is Effect.WITHHOLD for grade in grades)
-    if withheld == 0:
-        return Outcome.RELEASE
-    return Outcome.WITHHOLD if withheld == len(grades) else Outcome.PARTIAL
-
-
-def _obligations(
-    snapshot: Snapshot, claimed: Claimed, asked: list[Asked], grades: list[Grade]
-) -> Obligations | None:
-    """Accumulate the obligations of everything that is not withheld; None when none could meet them."""
-    owed = {id(grade): grade.obligations for grade in grades if grade.effect is not Effect.WITHHOLD}
-    merged = merge(owed.values())
-    without_year = any(
-        column is not None and not column.year and grade.effect is not Effect.WITHHOLD
-        for (_, column), grade in zip(asked, grades, strict=True)
+def _sort(snapshot: Snapshot, entitlement: Entitlement, claimed: Claimed) -> list[_Batch]:
+    """Resolve the names and sort them by grade, term and year; the one loop over all of them."""
+    resolve, by_position, grades = (
+        snapshot.policy.index.resolve_all,
+        entitlement.by_position,
+        entitlement.grades,
     )
-    if without_year:
-        merged = merge((merged, Obligations(row_years=frozenset(claimed.years))))
-    if merged.setting == frozenset() or merged.row_years == frozenset():
-        return None  # no setting, or no row of any year, would meet them all
-    return replace(merged, exclude_sealed_epoch=snapshot.epoch)
+    found: list[_Batch] = []
+    for used, names in ((False, claimed.fields), (True, claimed.used_fields)):
+        batches: dict[tuple[Sheet, int], _Batch] = {}
+        unknown = _Batch(_UNKNOWN, NO_SHEET, used, [], 0)
+        for place, column in enumerate(resolve(names), start=len(claimed.fields) if used else 0):
+            if column is None:
+                unknown.places.append(place)
+                continue
+            key = (column.sheet, by_position[column.position])
+            try:
+                batch = batches[key]
+            except KeyError:
+                grade = grades[key[1]] if grades else _UNKNOWN  # a refused question has no grades
+                batch = batches[key] = _Batch(grade, column.sheet, used, [], 0)
+            batch.places.append(place)
+            batch.mask |= column.bit
+        found += batches.values()
+        if unknown.places:
+            found.append(unknown)
+    return found
 
 
-def _mask(columns: Iterable[Column | None]) -> FieldMask:
-    mask = 0
-    for column in columns:
-        if column is not None:
-            mask |= column.bit
-    return mask
+def _pass_years(
+    snapshot: Snapshot, entitlement: Entitlement, claimed: Claimed, batches: list[_Batch]
+) -> list[_Batch]:
+    """Withhold columns of years outside the agreement: part of gate 7, after the field itself."""
+    agreement = entitlement.parties.agreement
+    by_year = agreement.by_year if agreement is not None else {}
+    in_every_year: FieldMask = -1
+    for year in claimed.years:
+        in_every_year &= by_year.get(year, 0)
+    passed: list[_Batch] = []
+    for batch in batches:
+        year = batch.sheet[1]
+        inside = by_year.get(year, 0) if year else in_every_year
+        if batch.grade.gate <= _AGREEMENT_GATE:
+            passed.append(batch)
+        elif not year and not claimed.years:
+            passed.append(replace(batch, grade=_NO_YEAR))
+        elif outside := batch.mask & ~inside:
+            passed += _split(snapshot, claimed, batch, outside)
+        else:
+            passed.append(batch)
+    return passed
 
 
-def _group(
-    fields: list[Asked], grades: list[Grade], used: list[Asked], grades_used: list[Grade]
-) -> tuple[VerdictGroup, ...]:
-    """Group the names by verdict, in the order in which verdicts first appear."""
-    groups: dict[tuple[object, ...], _Group] = {}
-    for asked, given, leaves in ((fields, grades, True), (used, grades_used, False)):
-        for (name, column), grade in zip(asked, given, strict=True):
-            key = (grade.effect, grade.reason, grade.rule, grade.transform)
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = _Group(grade)
-            group.add(name, column, leaves=leaves)
-    return tuple(group.freeze() for group in groups.values())
+def _split(snapshot: Snapshot, claimed: Claimed, batch: _Batch, outside: FieldMask) -> list[_Batch]:
+    """Part a batch in the columns whose year is outside the agreement and the others."""
+    names, resolve = claimed.fields + claimed.used_fields, snapshot.policy.index.resolve
+    sides: tuple[list[int], list[int]] = ([], [])
+    for place in batch.places:
+        column = resolve(names[place])
+        sides[column is None or bool(column.bit & outside)].append(place)
+    inside = replace(batch, places=sides[0], mask=batch.mask & ~outside)
+    return [
+        *([inside] if inside.places else []),
+        replace(batch, grade=_OTHER_YEAR, places=sides[1], mask=outside),
+    ]
 
 
-class _Group:
-    """One verdict group while its names are being collected."""
+def _wildcard(claimed: Claimed, batch: _Batch) -> bool:
+    # Only among unknown names: no column has a `*` (fieldset.pattern_problem).
+    names = claimed.fields + claimed.used_fields
+    return any("*" in names[place] for place in batch.places)
 
-    def __init__(self, grade: Grade) -> None:
-        self._grade = grade
-        self._names: dict[str, None] = {}
-        self._sets: tuple[dict[tuple[str, int], FieldMask], ...] = ({}, {})
 
-    def add(self, name: str, column: Column | None, *, leaves: bool) -> None:
-        self._names[name] = None
-        if column is not None:
-            sets = self._sets[0 if leaves else 1]
-            key = (column.term, column.year)
-            sets[key] = sets.get(key, 0) | column.bit
+def _withhold(batch: _Batch, instead: Grade) -> _Batch:
+    return batch if batch.grade.effect is Effect.WITHHOLD else replace(batch, grade=instead)
 
-    def freeze(self) -> VerdictGroup:
-        released, used = (
-            tuple(ColumnSet(term, year, mask) for (term, year), mask in sorted(sets.items()))
-            for sets in self._sets
+
+def _outcome(batches: list[_Batch]) -> Outcome:
+    effects = {batch.grade.effect for batch in batches}
+    if not effects - {Effect.WITHHOLD}:
+        return Outcome.WITHHOLD
+    return Outcome.PARTIAL if Effect.WITHHOLD in effects else Outcome.RELEASE
+
+
+def _obligations(snapshot: Snapshot, claimed: Claimed, batches: list[_Batch]) -> Obligations | None:
+    """Accumulate the obligations of everything that is not withheld; None when none could meet them."""
+    given = [batch for batch in batches if batch.grade.effect is not Effect.WITHHOLD]
+    owed = list({id(batch.grade): batch.grade.obligations for batch in given}.values())
+    if any(not batch.sheet[1] for batch in given):
+        owed.append(Obligations(row_years=frozenset(claimed.years)))
+    merged = merge([*owed, Obligations(exclude_sealed_epoch=snapshot.epoch)])
+    return None if unmeetable(merged) else merged
+
+
+def _group(claimed: Claimed, batches: list[_Batch]) -> tuple[VerdictGroup, ...]:
+    """Group the names by verdict: groups and names in the order in which they first appear."""
+    verdicts: dict[str, list[_Batch]] = {}
+    for batch in batches:
+        verdicts.setdefault(batch.grade.verdict, []).append(batch)
+    names = claimed.fields + claimed.used_fields
+    found = []
+    for several in verdicts.values():
+        grade, places = several[0].grade, several[0].places
+        if len(several) > 1:
+            places = sorted(chain.from_iterable(batch.places for batch in several))
+        sets: tuple[dict[Sheet, FieldMask], dict[Sheet, FieldMask]] = ({}, {})
+        for batch in several:
+            if batch.mask:  # names that are no field have none
+                masks = sets[batch.used]
+                masks[batch.sheet] = masks.get(batch.sheet, 0) | batch.mask
+        group = VerdictGroup(
+            grade.effect,
+            grade.reason,
+            grade.rule,
+            grade.transform,
+            names=tuple(dict.fromkeys([names[place] for place in places])),
+            released=_column_sets(sets[False]),
+            used=_column_sets(sets[True]),
         )
-        grade = self._grade
-        names = tuple(self._names)
-        return VerdictGroup(grade.effect, grade.reason, grade.rule, grade.transform, names, released, used)
+        found.append((places[0], group))
+    return tuple(group for _, group in sorted(found, key=itemgetter(0)))
 
 
-def _assemble(
+def _column_sets(masks: dict[Sheet, FieldMask]) -> tuple[ColumnSet, ...]:
+    return tuple([ColumnSet(*sheet, mask) for sheet, mask in sorted(masks.items())]) if masks else ()
+
+
+def assemble(
     snapshot: Snapshot,
     request: Request,
     now: Instant,
@@ -201,6 +233,7 @@ def _assemble(
     obligations: Obligations,
     known: FieldMask,
 ) -> Decision:
+    """Put together what was decided and the facts that gave it; ``known`` are all fields it is about."""
     policy, parties, classes = snapshot.policy, entitlement.parties, snapshot.policy.classes
     agreement = parties.agreement.agreement if parties.agreement else None
     return Decision(
@@ -208,24 +241,17 @@ def _assemble(
         groups=groups,
         obligations=obligations,
         identification_risk=next((risk for risk in range(1, 6) if classes.risk[risk] & known), 0),
-        sensitivity="".join(letter for letter, mask in sorted(classes.sensitivity.items()) if mask & known),
+        sensitivity="".join([letter for letter, mask in classes.sensitivity.items() if mask & known]),
         requester=parties.requester.id if parties.requester else "",
         organisation=parties.organisation.id if parties.organisation else "",
         data_service=parties.service.id if parties.service else "",
         setting=parties.service.setting if parties.service else "",
         agreement=agreement.id if agreement else "",
         gateway=agreement.gateway if agreement else "",
-        purposes=tuple(name for name in request.claimed.purposes if _exists(snapshot, name)),
+        purposes=tuple([name for name in request.claimed.purposes if name in policy.graph.purposes]),
         action=request.claimed.action,
         policy_digest=policy.digest,
         policy_version=policy.version,
         epoch=snapshot.epoch,
         at=now,
     )
-
-
-def _exists(snapshot: Snapshot, purpose: str) -> bool:
-    try:
-        return bool(snapshot.policy.graph.bit(purpose))
-    except PurposeError:
-        return False

@@ -22,12 +22,9 @@ from policyd.model import (
     Requester,
     Status,
 )
-from policyd.policy.gateways import Check, Gateway
+from policyd.policy.gateways import INDIVIDUAL_DECISION, Check, Gateway
 from policyd.purpose import PurposeError
 from policyd.reasons import Reason
-
-INDIVIDUAL_DECISION = "individual-decision"
-"""The purpose below which everything is a measure or decision about a particular pupil (Art 84C)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +98,8 @@ def admit(
 
 def _usable(organisation: Organisation, now: Instant) -> bool:
     """Return whether the organisation is active and verified since its name or control last changed."""
-    changed = organisation.changed_at
-    if changed is not None and changed <= now and organisation.verified_at <= changed:
+    changed, verified = organisation.changed_at, organisation.verified_at
+    if changed is not None and changed <= now and not changed < verified <= now:
         return False
     return organisation.status is Status.ACTIVE
 
@@ -185,7 +182,7 @@ def time_boundaries(snapshot: Snapshot, parties: Parties) -> list[Instant]:
     """Return every instant at which a gate could come out differently by time alone."""
     found: list[Instant] = []
     if parties.organisation is not None and parties.organisation.changed_at is not None:
-        found.append(parties.organisation.changed_at)
+        found += (parties.organisation.changed_at, parties.organisation.verified_at)
     if parties.requester is not None:
         found += boundaries(snapshot, parties.requester)
     if parties.agreement is not None:

@@ -50,6 +50,7 @@ class Classes:
     risk: tuple[FieldMask, ...]
     """By identification risk; index 0 is unused."""
     sensitivity: Mapping[str, FieldMask]
+    """By letter, in alphabetical order."""
     withdrawn: FieldMask
 
 
