@@ -21,7 +21,7 @@ LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --allow-unsafe --genera
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check proto bench lock clean
+.PHONY: help run test check proto bench fuzz lock clean
 
 help: ## list what there is to make (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,7 +54,10 @@ proto: $(DEV) ## generate the Python of proto/pbac/v1, and docs/commands.md
 	@$(BIN)/python tools/commands_doc.py
 
 bench: $(BENCH) ## measure, beside what one would use instead
-	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in bench/*.py; do echo "== $$script"; PYTHONPATH=tests $(BIN)/python "$$script"; done
+
+fuzz: $(DEV) ## the two evaluators on a million random field decisions (ARGS="--seed 7")
+	@$(BIN)/python tools/fuzz.py --decisions 1000000 $(ARGS)
 
 lock: $(DEV) ## write requirements/*.txt again from *.in (UPGRADE=1: newest versions)
 	@for name in build run dev bench; do \

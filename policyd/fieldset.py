@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from policyd.model import FieldMask
 
@@ -64,6 +65,11 @@ def academic_year(term: str, yy: int) -> int:
     """
     calendar = 1900 + yy if yy >= 90 else 2000 + yy
     return calendar if term.upper() == "AUT" else calendar - 1
+
+
+@cache  # at most four terms and a hundred years; one object each, so that `is` can compare them
+def _sheet(term: str, yy: int) -> Sheet:
+    return term.upper(), academic_year(term, yy)
 
 
 def pattern_problem(pattern: str) -> str:
@@ -193,11 +199,11 @@ class FieldIndex:
         yy, term = int(match["yy"]), match["term"] or ""
         for stem in _with_repeat(match["stem"] + (f"{term}" if term else "")):
             if (p := self._patterns.get(f"{stem}[yy]")) is not None:
-                yield Column(p, 1 << p, (term.upper(), academic_year(term, yy)))
+                yield Column(p, 1 << p, _sheet(term, yy))
         if term:
             for stem in _with_repeat(match["stem"]):
                 if (p := self._patterns.get(f"{stem}[term][yy]")) is not None:
-                    yield Column(p, 1 << p, (term.upper(), academic_year(term, yy)))
+                    yield Column(p, 1 << p, _sheet(term, yy))
 
     def _add(self, keys: dict[str, int], key: str, position: int) -> None:
         other = keys.setdefault(key, position)

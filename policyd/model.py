@@ -22,6 +22,8 @@ FieldMask = int
 class Action(StrEnum):
     """What the data service will do with the fields. Every action is decided like a release."""
 
+    __hash__ = str.__hash__  # an enumeration's own is written in Python, and every look-up calls it
+
     RELEASE = "release"
     MATCH = "match"
     VERIFY = "verify"
@@ -31,6 +33,8 @@ class Action(StrEnum):
 
 class Effect(StrEnum):
     """The verdict on one field."""
+
+    __hash__ = str.__hash__
 
     RELEASE = "release"
     TRANSFORM = "transform"

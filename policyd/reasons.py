@@ -8,6 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """A reason, spelled as it is on the wire, in the ledger and in policy tests."""
 
+    __hash__ = str.__hash__  # an enumeration's own is written in Python, and every look-up calls it
+
     NONE = "NONE"
     """Released or transformed: nothing to explain."""
 

@@ -178,27 +178,37 @@ def _granted(admitted: Admitted, block: _Block) -> Grade:
     return Grade(effect, Reason.NONE, first.uid, transform, obligations)
 
 
-def cross(ours: list[Part], theirs: list[Part]) -> list[Part]:
-    """Combine the verdicts of two purposes, in either order: withheld stays withheld, transforms join."""
-    return [
-        Part(mask, _worse(ours_part.grade, theirs_part.grade))
-        for ours_part in ours
-        for theirs_part in theirs
-        if (mask := ours_part.mask & theirs_part.mask)
-    ]
+def cross(several: Sequence[list[Part]]) -> list[Part]:
+    """Combine the verdicts of several purposes at once: withheld stays withheld, transforms join.
+
+    At once, and not two by two: which rule decided must not depend on the order of the purposes.
+    """
+    blocks: list[tuple[FieldMask, tuple[Grade, ...]]] = [(part.mask, (part.grade,)) for part in several[0]]
+    for parts in several[1:]:
+        blocks = [
+            (mask, (*grades, part.grade))
+            for had, grades in blocks
+            for part in parts
+            if (mask := had & part.mask)
+        ]
+    return [Part(mask, _worst(grades)) for mask, grades in blocks]
 
 
-def _worse(first: Grade, second: Grade) -> Grade:
-    withheld = [grade for grade in (first, second) if grade.effect is Effect.WITHHOLD]
+def _worst(grades: tuple[Grade, ...]) -> Grade:
+    if len(grades) == 1:
+        return grades[0]
+    withheld = [grade for grade in grades if grade.effect is Effect.WITHHOLD]
     if withheld:
         return min(withheld, key=lambda grade: (_ORDER[grade.reason], grade.rule))
-    transform = join(first.transform, second.transform)
-    rule = min(first.rule, second.rule)
+    transform: Transform = ()
+    for grade in grades:
+        transform = join(transform, grade.transform)
+    first = min(grade.rule for grade in grades)
     if transform == SUPPRESS:
-        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, rule)
-    rule = min((grade.rule for grade in (first, second) if grade.transform == transform), default=rule)
-    # Both admit the setting of the data service, so what they leave together is never empty.
-    obligations = merge((first.obligations, second.obligations))
+        return Grade(Effect.WITHHOLD, Reason.SUPPRESSED, first)
+    rule = min((grade.rule for grade in grades if grade.transform == transform), default=first)
+    # Each admits the setting of the data service, so what they leave together is never empty.
+    obligations = merge(grade.obligations for grade in grades)
     return Grade(Effect.TRANSFORM if transform else Effect.RELEASE, Reason.NONE, rule, transform, obligations)
 
 

@@ -7,8 +7,9 @@ question is an ``Entitlement``, which callers may keep and pass in again (``poli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import chain
-from operator import itemgetter
+from operator import itemgetter, or_
 
 from policyd.decision.combine import Grade, refused
 from policyd.decision.entitlement import Entitlement, entitle
@@ -96,31 +97,42 @@ class _Batch:
 
 
 def _sort(snapshot: Snapshot, entitlement: Entitlement, claimed: Claimed) -> list[_Batch]:
-    """Resolve the names and sort them by grade, term and year; the one loop over all of them."""
-    resolve, by_position, grades = (
-        snapshot.policy.index.resolve_all,
-        entitlement.by_position,
-        entitlement.grades,
-    )
+    """Resolve the names and sort them by grade, term and year; the one loop over all of them.
+
+    The loop only deals places into piles. The fields of a pile are those of its sheet that the
+    entitlement's part has, one `&` a pile.
+    """
+    by_position, masks = entitlement.by_position, entitlement.masks
+    # A refused question has no grades: one pile, whose grade the refusal then replaces.
+    grades = entitlement.grades or (_UNKNOWN,)
     found: list[_Batch] = []
     for used, names in ((False, claimed.fields), (True, claimed.used_fields)):
-        batches: dict[tuple[Sheet, int], _Batch] = {}
-        unknown = _Batch(_UNKNOWN, NO_SHEET, used, [], 0)
-        for place, column in enumerate(resolve(names), start=len(claimed.fields) if used else 0):
+        sheets: dict[Sheet, tuple[list[list[int]], list[FieldMask]]] = {}
+        unknown: list[int] = []
+        sheet: Sheet | None = None
+        piles: list[list[int]] = []
+        bits: list[FieldMask] = []
+        columns = snapshot.policy.index.resolve_all(names)
+        for place, column in enumerate(columns, start=len(claimed.fields) if used else 0):
             if column is None:
-                unknown.places.append(place)
+                unknown.append(place)
                 continue
-            key = (column.sheet, by_position[column.position])
-            try:
-                batch = batches[key]
-            except KeyError:
-                grade = grades[key[1]] if grades else _UNKNOWN  # a refused question has no grades
-                batch = batches[key] = _Batch(grade, column.sheet, used, [], 0)
-            batch.places.append(place)
-            batch.mask |= column.bit
-        found += batches.values()
-        if unknown.places:
-            found.append(unknown)
+            if column.sheet is not sheet:  # names of one term and year mostly come together
+                sheet = column.sheet
+                if sheet not in sheets:
+                    sheets[sheet] = ([[] for _ in grades], [])
+                piles, bits = sheets[sheet]
+            piles[by_position[column.position]].append(place)
+            bits.append(column.bit)
+        for sheet, (piles, bits) in sheets.items():
+            mask = reduce(or_, bits)
+            found += [
+                _Batch(grades[part], sheet, used, places, mask & masks[part])
+                for part, places in enumerate(piles)
+                if places
+            ]
+        if unknown:
+            found.append(_Batch(_UNKNOWN, NO_SHEET, used, unknown, 0))
     return found
 
 

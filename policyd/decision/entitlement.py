@@ -21,7 +21,7 @@ from policyd.decision.gates import (
     time_boundaries,
 )
 from policyd.decision.snapshot import Snapshot
-from policyd.model import Instant, Request
+from policyd.model import FieldMask, Instant, Request
 from policyd.policy.conditions import MISSING
 from policyd.reasons import Reason
 
@@ -30,14 +30,16 @@ FOREVER: Instant = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """The partition: ``grades[k]`` is the verdict on the fields whose entry in ``by_position`` is k.
+    """The partition: ``grades[k]`` is the verdict on the fields in ``masks[k]``.
 
-    With a ``refusal`` there are no grades. Valid for ``valid_from <= now < valid_until``.
+    ``by_position`` is the same turned round: the k of each field. With a ``refusal`` there are no
+    grades, and all fields are in one part. Valid for ``valid_from <= now < valid_until``.
     """
 
     parties: Parties
     refusal: Grade | None
     grades: tuple[Grade, ...]
+    masks: tuple[FieldMask, ...]
     by_position: Sequence[int]
     valid_from: Instant
     valid_until: Instant
@@ -58,6 +60,7 @@ def entitle(snapshot: Snapshot, request: Request, *, now: Instant) -> Entitlemen
         parties=parties,
         refusal=None if refusal is None else refused(refusal.reason, refusal.check),
         grades=tuple(part.grade for part in parts),
+        masks=tuple(part.mask for part in parts) or (snapshot.policy.index.all,),
         by_position=spread(parts, len(snapshot.policy.index)),
         valid_from=valid_from,
         valid_until=valid_until,
@@ -85,12 +88,11 @@ def _decide_purposes(snapshot: Snapshot, admitted: Admitted, request: Request, *
 
     Deciding them together would let one purpose borrow the rule of another (AMENDMENTS.md item 7).
     """
-    parts: list[Part] | None = None
+    several = []
     for purpose in request.claimed.purposes:
         values = attribute_values(snapshot, admitted, request, purpose, now=now)
-        mine = decide_purpose(snapshot, admitted, purpose, request.claimed.action, values)
-        parts = mine if parts is None else cross(parts, mine)
-    return parts or []
+        several.append(decide_purpose(snapshot, admitted, purpose, request.claimed.action, values))
+    return cross(several)
 
 
 def attribute_values(

@@ -56,7 +56,7 @@ def test_two_purposes_cross_the_same_in_either_order() -> None:
     ours = [Part(0b1111 << 4 * at, grade) for at, grade in enumerate(GRADES)]
     theirs = [Part(sum(1 << 4 * at + by for at in range(8)), GRADES[by * 2]) for by in range(4)]
 
-    forward, backward = cross(ours, theirs), cross(theirs, ours)
+    forward, backward = cross([ours, theirs]), cross([theirs, ours])
 
     assert {part.mask: part.grade for part in forward} == {part.mask: part.grade for part in backward}
     assert sum(part.mask for part in forward) == (1 << 32) - 1
@@ -67,11 +67,11 @@ def test_the_earlier_gate_names_the_reason_of_two_purposes() -> None:
     bit = {grade.rule: [Part(1, grade)] for grade in GRADES}
     prohibited = GRADES[4].rule
 
-    assert cross(bit["d1"], bit[prohibited])[0].grade.reason is Reason.PURPOSE_PROHIBITED
-    assert cross(bit["d3"], bit["d2"])[0].grade.rule == "d2"
-    assert cross(bit["d2"], bit["d1"])[0].grade.rule == "d1"
-    assert cross(bit["a3"], bit["a4"])[0].grade.reason is Reason.SUPPRESSED
-    assert cross(bit["a2"], bit["a3"])[0].grade == Grade(
+    assert cross([bit["d1"], bit[prohibited]])[0].grade.reason is Reason.PURPOSE_PROHIBITED
+    assert cross([bit["d3"], bit["d2"]])[0].grade.rule == "d2"
+    assert cross([bit["d2"], bit["d1"]])[0].grade.rule == "d1"
+    assert cross([bit["a3"], bit["a4"]])[0].grade.reason is Reason.SUPPRESSED
+    assert cross([bit["a2"], bit["a3"]])[0].grade == Grade(
         Effect.TRANSFORM,
         Reason.NONE,
         "a3",

@@ -1,0 +1,1 @@
+"""One workload, written once and translated for every engine that the bench compares."""
