@@ -21,6 +21,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def boot_seconds() -> float:
+    """Return seconds since the machine started, counting those in which it slept (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def parse_instant(text: str) -> Instant:
     """Read ``2026-02-05`` (midnight UTC) or ``2026-02-05T09:30:00Z`` as an instant.
 

@@ -10,7 +10,7 @@ from policyd import clock
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
-from policyd.ledger.record import Stage, state_change_record
+from policyd.ledger.record import Entry, Stage, state_change_record
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
 from policyd.policy.load import load_policy_set
@@ -22,8 +22,6 @@ from policyd.service.node import Current, Node
 _LOG = logging.getLogger("policyd")
 
 POLL_S = 0.5
-STALE_AFTER_S = 5.0
-"""How long a node goes on answering while it cannot read the state (issue of state stores: 5 s)."""
 _ATTEMPTS = 10
 
 
@@ -76,7 +74,6 @@ class StateFollower:
         self._policy = policy
         self._directory = directory
         self._follower = store.follow(state)
-        self._read_at_s = clock.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
 
@@ -100,17 +97,15 @@ class StateFollower:
                 if known is not None:
                     self._apply(known.changes, known.state)
                     known = None
-                self._read_at_s = clock.monotonic()
+                self._node.confirm_fresh()
                 self._node.refuse("")
             except (NotServing, LedgerBusy) as error:
                 # SECURITY: the follower is past a change that it has given out. Until that is applied the
                 # node knows of a seal or a suspension it does not honour, so it stops at once
-                # (test_a_change_that_cannot_be_applied_yet_stops_the_node). A store that cannot be read
-                # for a moment hides nothing that anyone was told is in force.
+                # (test_a_change_that_cannot_be_applied_yet_stops_the_node). While the store cannot be read
+                # at all, the node stops by itself once what it knows is too old.
                 if known is not None:
                     self._node.refuse(f"a change of state cannot be applied yet: {error}")
-                elif clock.monotonic() - self._read_at_s > STALE_AFTER_S:
-                    self._node.refuse(f"the state could not be read for {STALE_AFTER_S:.0f} s: {error}")
                 self._stopping.wait(POLL_S)
             except (StateCorrupt, LedgerClosed, SourceError) as error:
                 self._node.refuse(f"this node stopped following the state: {error}")
@@ -127,8 +122,9 @@ class StateFollower:
         if activation is None or activation.policy_digest != self._policy.digest:
             self._policy = self._find(activation)
         current = current_of(self._policy, state)
-        for change in changes:
-            _record(self._ledger, change.draft, stage=Stage.APPLIED, epoch=change.epoch)
+        self._ledger.append(
+            [_entry(change.draft, stage=Stage.APPLIED, epoch=change.epoch) for change in changes]
+        )
         self._node.move_to(current)
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
@@ -143,19 +139,33 @@ class StateFollower:
         return policy
 
 
+def refuse_older(ledger: Ledger, state: State) -> None:
+    """Refuse a state that is behind what this node has applied, as its own ledger has it.
+
+    Raises:
+        StateCorrupt: the store has lost changes; a seal or a suspension may be among them.
+    """
+    applied = ledger.reader.highest_epoch()
+    if state.epoch < applied:
+        raise StateCorrupt(
+            f"the state is at epoch {state.epoch}, but this node has applied epoch {applied}: the store has "
+            "lost changes; restore it from a newer copy"
+        )
+
+
 def _record(ledger: Ledger, draft: Draft, *, stage: Stage, epoch: int) -> None:
-    ledger.append(
-        [
-            state_change_record(
-                draft.kind.value,
-                stage=stage,
-                epoch=epoch,
-                body_digest=draft.digest,
-                who=draft.who,
-                why=draft.why,
-                at=clock.now(),
-            )
-        ]
+    ledger.append([_entry(draft, stage=stage, epoch=epoch)])
+
+
+def _entry(draft: Draft, *, stage: Stage, epoch: int) -> Entry:
+    return state_change_record(
+        draft.kind.value,
+        stage=stage,
+        epoch=epoch,
+        body_digest=draft.digest,
+        who=draft.who,
+        why=draft.why,
+        at=clock.now(),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 
 from policyd.decision.decide import decide
-from policyd.decision.entitlement import Entitlement, entitle
+from policyd.decision.entitlement import FOREVER, Entitlement, entitle
 from policyd.decision.snapshot import Snapshot
 from policyd.model import Decision, Instant, Request
 
@@ -33,9 +33,13 @@ class Decider:
 
     def decide(self, request: Request, now: Instant) -> Decision:
         """Return the decision on ``request`` at ``now``."""
+        return self.decide_until(request, now)[0]
+
+    def decide_until(self, request: Request, now: Instant) -> tuple[Decision, Instant]:
+        """Return the decision, and the first instant at which time alone could change it."""
         kept = self._kept.get(request.verified.spiffe_id)
         if kept is None or request.verified.token is None:
-            return decide(self.snapshot, request, now)  # refused at gate 1 or 2: nothing worth keeping
+            return decide(self.snapshot, request, now), FOREVER  # refused at gate 1 or 2: not worth keeping
         key = cache_key(request)
         entitlement = kept.get(key)
         if entitlement is None or not entitlement.valid_from <= now < entitlement.valid_until:
@@ -44,7 +48,7 @@ class Decider:
                 if len(kept) >= self._limit and key not in kept:
                     del kept[next(iter(kept))]
                 kept[key] = entitlement
-        return decide(self.snapshot, request, now, entitlement=entitlement)
+        return decide(self.snapshot, request, now, entitlement=entitlement), entitlement.valid_until
 
 
 def cache_key(request: Request) -> Key:

@@ -12,6 +12,7 @@ from policyd import merkle
 from policyd.ledger import store
 from policyd.ledger.record import IndexColumns
 
+_NEWEST = 10_000
 _PAGE = 512
 
 
@@ -75,6 +76,21 @@ class LedgerReader:
             if len(rows) < _PAGE:
                 return
             start = rows[-1][0] + 1
+
+    def highest_epoch(self) -> int:
+        """Return the highest epoch that the newest records speak of as applied, 0 where none does.
+
+        Epochs only rise along the log, but for records that were under way together; so its end will do.
+        """
+        with self._lock:
+            row = self._connection.execute(
+                """
+                SELECT max(epoch) FROM (SELECT epoch, kind, outcome FROM record ORDER BY idx DESC LIMIT ?)
+                WHERE kind = 'decision' OR outcome != 'intended'
+                """,
+                (_NEWEST,),
+            ).fetchone()
+        return int(row[0] or 0)
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return the proof that record `index` is in the tree of the first `size` records.

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from policyd.canonical import canonical_json
 from policyd.errors import StateCorrupt
 from policyd.model import Instant, Registry
+from policyd.registry.check import lifted_seals
 from policyd.registry.entry import SECTIONS, from_dict, is_dated, to_dict
 from policyd.registry.state import merge
 
@@ -173,6 +174,8 @@ def extend(state: State, changes: Iterable[Change], *, trusted: Mapping[str, byt
         if isinstance(content, Activation):
             activation = content
         else:
+            if faults := lifted_seals(registry, content):
+                raise StateCorrupt(f"change {change.epoch} lifts a seal, which takes two people: {faults[0]}")
             # `registry` is this loop's own copy until it is returned.
             for section in SECTIONS.values():
                 section.of(registry).update(section.of(content))

@@ -46,10 +46,11 @@ class RegistryError(PolicydError):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
-def check(registry: Registry, *, only: Registry | None = None) -> list[Fault]:
+def check(registry: Registry, *, only: Registry | None = None, before: Registry | None = None) -> list[Fault]:
     """Return everything that does not hold, by section and id; linear in the entries checked.
 
-    With ``only``, just its entries are checked, against all of `registry`.
+    With ``only``, just its entries are checked, against all of `registry`. ``before`` is what was
+    registered: no entry may take back a seal that stands there.
     """
     chosen = registry if only is None else only
     return [
@@ -59,7 +60,24 @@ def check(registry: Registry, *, only: Registry | None = None) -> list[Fault]:
         *_organisations(chosen),
         *_agreements(registry, chosen=chosen),
         *_seals(registry, chosen=chosen),
+        *_unsealed(registry, chosen=chosen),
+        *([] if before is None else lifted_seals(before, chosen)),
     ]
+
+
+def lifted_seals(before: Registry, changes: Registry) -> list[Fault]:
+    """Return every token under seal in `before` that `changes` would take away or replace.
+
+    Lifting a seal takes two people (DESIGN.md section 3.6), so no ordinary change may come to it.
+    """
+    found = []
+    for entry in changes.seals.values():
+        standing = before.seals.get(entry.id)
+        for service, token in standing.tokens if standing is not None else ():
+            if (service, token) not in entry.tokens:
+                why = f"takes away the token of `{service}`; a change may add tokens to a seal, never lift it"
+                found.append(Fault(SECTIONS["seals"], entry.id, "tokens", why, service))
+    return found
 
 
 def is_spiffe_id(text: str) -> bool:
@@ -214,6 +232,19 @@ def _seals(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
             if len(token) != 32:
                 why = f"the token of `{service}` has {len(token)} bytes; HMAC-SHA-256 gives 32"
                 yield Fault(section, entry.id, "tokens", why, service)
+
+
+def _unsealed(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
+    """A record is sealed at every data service or it is not sealed: each seal has a token for each."""
+    for seal in chosen.seals.values():
+        for service in registry.data_services.keys() - {name for name, _ in seal.tokens}:
+            why = f"has no token for data service `{service}`, which would go on releasing the record"
+            yield Fault(SECTIONS["seals"], seal.id, "tokens", why)
+    for service in chosen.data_services:
+        for seal in registry.seals.values():
+            if seal.id not in chosen.seals and service not in {name for name, _ in seal.tokens}:
+                why = f"seal `{seal.id}` has no token for it; issue the seals again in the same change"
+                yield Fault(SECTIONS["data_services"], service, "id", why)
 
 
 def _day(instant: Instant) -> str:

@@ -113,7 +113,7 @@ class _Loader:
         )
 
     def cross_check(self, entries: Registry, *, base: Registry) -> None:
-        for fault in check(merge(base, entries), only=entries):
+        for fault in check(merge(base, entries), only=entries, before=base):
             node = self._nodes[fault.section.key, fault.id]
             self.reader.fail(_place(node, fault.member, fault.word), fault.message)
 

@@ -148,7 +148,9 @@ class EmbeddedStore:
                         f" {expected_epoch}; plan it again"
                     )
                 if isinstance(content, Registry):
-                    faults = check(merge(self._known.registry, content), only=content)
+                    faults = check(
+                        merge(self._known.registry, content), only=content, before=self._known.registry
+                    )
                     if faults:
                         raise RegistryError(faults)
                 change = admit(draft, state=self._known, signer=self._signer)

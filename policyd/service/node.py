@@ -18,6 +18,8 @@ from policyd.ledger.writer import Ledger
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.service.answer import write_answer
 
+STALE_AFTER_S = 5.0
+"""How long a node goes on answering without having read the state to its end."""
 VALID_FOR_MS = 60_000
 """How long an answer may be used: the bound of DESIGN.md section 3.6."""
 
@@ -57,6 +59,7 @@ class Node:
         self._moved = threading.Condition()
         self._refusing = ""
         self._draining = False
+        self._fresh_at_s = clock.boot_seconds()
 
     @property
     def current(self) -> Current:
@@ -65,9 +68,19 @@ class Node:
         Raises:
             NotServing: it may not decide at all; says why.
         """
-        if self._refusing:
-            raise NotServing(self._refusing)
+        if why := self._refusing or self._staleness():
+            raise NotServing(why)
         return self._current
+
+    def confirm_fresh(self) -> None:
+        """Say that the state has just been read to its end, and all of it is applied."""
+        self._fresh_at_s = clock.boot_seconds()
+
+    def _staleness(self) -> str:
+        # SECURITY: looked at by every question itself. A follower that hangs, or a process that was
+        # stopped, cannot report that it is late (test_a_node_that_cannot_follow_stops_by_itself).
+        late_s = clock.boot_seconds() - self._fresh_at_s
+        return f"the state was last read {late_s:.1f} s ago: ask another" if late_s > STALE_AFTER_S else ""
 
     def move_to(self, current: Current) -> None:
         """Decide on ``current`` from now on."""
@@ -90,7 +103,7 @@ class Node:
     @property
     def refusing(self) -> str:
         """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
-        return self._refusing or self._ledger.failure
+        return self._refusing or self._ledger.failure or self._staleness()
 
     def wait_beyond(self, epoch: int, *, timeout_s: float) -> Current:
         """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.
@@ -120,7 +133,8 @@ class Node:
         the caller's deadline.
 
         Raises:
-            NotServing: the node may not decide, or is below an epoch that a question demands.
+            NotServing: the node may not decide, or no longer may when the record is made, or is below an
+                epoch that a question demands.
             LedgerBusy, LedgerClosed: nothing was recorded, so nothing is answered.
         """
         current = self.current
@@ -134,14 +148,17 @@ class Node:
         entries: list[Entry] = []
         for check, claimed in zip(checks, claims, strict=True):
             verified = self._verify(check.requester_token, call, now)
-            decision = current.decider.decide(Request(claimed, verified), now)
-            each = _Decided(decision, ids.decision_id(), call.trace_id, _valid_for_ms(verified, now))
+            decision, until = current.decider.decide_until(Request(claimed, verified), now)
+            valid_for_ms = life_ms(verified, until=until, now=now)
+            each = _Decided(decision, ids.decision_id(), call.trace_id, valid_for_ms)
             decided.append(each)
             unknown = _unknown_names(current, claimed)
             entries.append(
                 self._record(check, claimed, verified=verified, call=call, each=each, unknown=unknown)
             )
         receipts = self._ledger.append(entries, timeout_s=timeout_s)
+        # The record stands; whether its answer may still leave is asked again (DESIGN.md section 3.6).
+        _ = self.current
         answers = []
         for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
             receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
@@ -212,8 +229,11 @@ def _unknown_names(current: Current, claimed: Claimed) -> list[str]:
     return [name for name in (*claimed.fields, *claimed.used_fields) if resolve(name) is None]
 
 
-def _valid_for_ms(verified: Verified, now: Instant) -> int:
-    """Return the life of an answer: no longer than the token that it rests on, and never nothing."""
-    if verified.token is None:
-        return VALID_FOR_MS
-    return max(1, min(VALID_FOR_MS, verified.token.expires_at - now))
+def life_ms(verified: Verified, *, until: Instant, now: Instant) -> int:
+    """Return the life of an answer: no longer than anything that it rests on, and never nothing.
+
+    ``until`` is the first instant at which an agreement, an accreditation or a gateway could start or
+    end and the decision come out otherwise.
+    """
+    ends = until if verified.token is None else min(until, verified.token.expires_at)
+    return max(1, min(VALID_FOR_MS, ends - now))

@@ -27,6 +27,7 @@ from support.server import (
     stub,
 )
 
+from policyd.errors import SourceError
 from policyd.server import Server
 
 PATIENCE_S = 15.0
@@ -116,7 +117,9 @@ def test_seals_reach_each_data_service_as_its_own_tokens(site: Site, server: Ser
         assert (first.snapshot.complete, list(first.snapshot.tokens)) == (True, [])
         assert next(its).snapshot.complete
 
-        epoch = site.apply(seals_text({"SEAL-1": {"npd-secure": mine, "npd-second": others}}))
+        epoch = site.apply(
+            seals_text({"SEAL-1": {"npd-secure": mine, "npd-second": others, "npd-closed": b"\x09" * 32}})
+        )
 
         change = _next(stream, "change")
         assert (change.epoch, list(change.added), list(change.removed)) == (epoch, [mine], [])
@@ -131,16 +134,18 @@ def test_seals_reach_each_data_service_as_its_own_tokens(site: Site, server: Ser
         stream.cancel()
 
 
-def test_a_seal_moved_to_another_token_takes_the_old_one_away(site: Site, server: Server) -> None:
-    """A change says which tokens are no longer under seal, as well as which are."""
+def test_a_seal_is_not_lifted_by_a_change_of_its_token(site: Site, server: Server) -> None:
+    """Lifting takes two people, so no registry change may take a token away or put another in its place."""
+    other = dict.fromkeys(("npd-secure", "npd-second", "npd-closed"), b"\x03" * 32)
     with site.channel(server.address) as channel:
         stream = watch(channel)
         old = list(next(stream).snapshot.tokens)
-        epoch = site.apply(seals_text({"SEAL-1": {"npd-secure": b"\x03" * 32}}))
-        change = _next(stream, "change")
+        with pytest.raises(SourceError, match="never lift it"):
+            site.apply(seals_text({"SEAL-1": other}))
         stream.cancel()
-
-    assert (change.epoch, list(change.added), list(change.removed)) == (epoch, [b"\x03" * 32], old)
+        again = watch(channel)
+        assert list(next(again).snapshot.tokens) == old != []
+        again.cancel()
 
 
 def _next(stream: Any, kind: str) -> Any:

@@ -58,7 +58,7 @@ TIME_AND_CHANCE = re.compile(
     r"|.*\.random_serial_number|.*\.generate(_private)?_key|.*PrivateKey\.generate"
 )
 SOURCES = {
-    "policyd.clock": (r"time\.(time_ns|monotonic)", "the one clock"),
+    "policyd.clock": (r"time\.(time_ns|monotonic|clock_gettime)", "the one clock"),
     "policyd.ids": (r"time\.time_ns|os\.urandom", "the one source of random ids, which sort by time"),
     "policyd.identity.keys": (r".*\.generate(_key)?", "key material"),
     "policyd.identity.pki": (r".*\.(generate_private_key|random_serial_number)", "key material and serials"),

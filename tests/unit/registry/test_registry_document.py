@@ -68,7 +68,7 @@ def test_a_file_gives_its_entries() -> None:
         "none",
         "none",
     )
-    assert have.seals["SEAL-1"].tokens == (("npd-secure", b"\x5a" * 32),)
+    assert have.seals["SEAL-1"].tokens == (("npd-direct", b"\xa5" * 32), ("npd-secure", b"\x5a" * 32))
 
 
 def test_the_documented_example_is_read(tmp_path: Path) -> None:
