@@ -16,7 +16,7 @@ from policyd.interceptors.call import Call
 from policyd.ledger.record import Entry, decision_record
 from policyd.ledger.writer import Ledger
 from policyd.model import Claimed, Decision, Instant, Request, Verified
-from policyd.service.answer import write_answer
+from policyd.service.answer import write_answer, write_listing
 
 VALID_FOR_MS = 60_000
 """How long an answer may be used: the bound of DESIGN.md section 3.6."""
@@ -40,7 +40,7 @@ class Current:
 class _Decided:
     decision: Decision
     decision_id: str
-    trace_id: bytes
+    request_id: str
     valid_for_ms: int
 
 
@@ -123,24 +123,24 @@ class Node:
             NotServing: the node may not decide, or is below an epoch that a question demands.
             LedgerBusy, LedgerClosed: nothing was recorded, so nothing is answered.
         """
-        current = self.current
-        wanted = max(check.at_least_epoch for check in checks)
-        if current.epoch < wanted:
-            raise NotServing(
-                f"this node is at epoch {current.epoch}, the question needs {wanted}: ask another"
-            )
+        current = self._at_least(max(check.at_least_epoch for check in checks))
         now = clock.now()
         decided: list[_Decided] = []
         entries: list[Entry] = []
         for check, claimed in zip(checks, claims, strict=True):
             verified = self._verify(check.requester_token, call, now)
             decision = current.decider.decide(Request(claimed, verified), now)
-            each = _Decided(decision, ids.decision_id(), call.trace_id, _valid_for_ms(verified, now))
+            each = _Decided(decision, ids.decision_id(), check.request_id, _valid_for_ms(verified, now))
             decided.append(each)
-            unknown = _unknown_names(current, claimed)
-            entries.append(
-                self._record(check, claimed, verified=verified, call=call, each=each, unknown=unknown)
+            digest = canonical.request_digest(
+                claimed,
+                _token_digest(verified, check.requester_token),
+                record_tokens=check.record_tokens,
+                want_receipt=check.want_receipt,
+                at_least_epoch=check.at_least_epoch,
             )
+            unknown = _unknown_names(current, claimed)
+            entries.append(self._record(each, rpc="Check", request_digest=digest, call=call, unknown=unknown))
         receipts = self._ledger.append(entries, timeout_s=timeout_s)
         answers = []
         for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
@@ -154,12 +154,49 @@ class Node:
                     each.decision,
                     request_id=check.request_id,
                     decision_id=each.decision_id,
-                    trace_id=each.trace_id,
+                    trace_id=call.trace_id,
                     valid_for_ms=each.valid_for_ms,
                     receipt=receipt,
                 )
             )
         return answers
+
+    def list_fields(
+        self, listing: pb.ListFieldsRequest, claimed: Claimed, call: Call, *, timeout_s: float
+    ) -> pb.ListFieldsResponse:
+        """List what a requester could have, record that, and return the answer.
+
+        Raises:
+            NotServing, LedgerBusy, LedgerClosed: as ``answer``.
+        """
+        current = self._at_least(listing.at_least_epoch)
+        now = clock.now()
+        verified = self._verify(listing.requester_token, call, now)
+        decision = current.decider.list_fields(Request(claimed, verified), now, table=listing.table)
+        each = _Decided(decision, ids.decision_id(), listing.request_id, valid_for_ms=0)
+        digest = canonical.listing_digest(
+            claimed,
+            _token_digest(verified, listing.requester_token),
+            table=listing.table,
+            at_least_epoch=listing.at_least_epoch,
+        )
+        entry = self._record(each, rpc="ListFields", request_digest=digest, call=call, unknown=[])
+        receipts = self._ledger.append([entry], timeout_s=timeout_s)
+        return write_listing(
+            decision,
+            request_id=listing.request_id,
+            decision_id=each.decision_id,
+            trace_id=call.trace_id,
+            receipt=pb.Receipt(origin=receipts.origin, index=receipts.first_index),
+        )
+
+    def _at_least(self, epoch: int) -> Current:
+        current = self.current
+        if current.epoch < epoch:
+            raise NotServing(
+                f"this node is at epoch {current.epoch}, the question needs {epoch}: ask another"
+            )
+        return current
 
     def _verify(self, token: str, call: Call, now: Instant) -> Verified:
         try:
@@ -171,32 +208,18 @@ class Node:
         return Verified(call.spiffe_id, verified)
 
     def _record(
-        self,
-        check: pb.CheckRequest,
-        claimed: Claimed,
-        *,
-        verified: Verified,
-        call: Call,
-        each: _Decided,
-        unknown: list[str],
+        self, each: _Decided, *, rpc: str, request_digest: bytes, call: Call, unknown: list[str]
     ) -> Entry:
-        token = verified.token
         return decision_record(
             each.decision,
             decision_id=each.decision_id,
-            trace_id=each.trace_id,
+            trace_id=call.trace_id,
             span_id=ids.span_id(),
             parent_span_id=call.parent_span_id,
-            request_digest=canonical.request_digest(
-                claimed,
-                token.digest if token else canonical.token_digest(check.requester_token),
-                record_tokens=check.record_tokens,
-                want_receipt=check.want_receipt,
-                at_least_epoch=check.at_least_epoch,
-            ),
+            request_digest=request_digest,
             answer_digest=canonical.answer_digest(
                 each.decision,
-                request_id=check.request_id,
+                request_id=each.request_id,
                 decision_id=each.decision_id,
                 valid_for_ms=each.valid_for_ms,
             ),
@@ -204,7 +227,12 @@ class Node:
             valid_for_ms=each.valid_for_ms,
             key=self._pseudonym_key,
             unknown_names=unknown,
+            rpc=rpc,
         )
+
+
+def _token_digest(verified: Verified, sent: str) -> bytes:
+    return verified.token.digest if verified.token else canonical.token_digest(sent)
 
 
 def _unknown_names(current: Current, claimed: Claimed) -> list[str]:

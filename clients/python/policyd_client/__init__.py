@@ -2,6 +2,7 @@
 
 from policyd_client.client import MAX_BATCH, PolicyClient
 from policyd_client.errors import AlreadyUsed, Expired, NoDecision, SealsNotLive, Withheld
+from policyd_client.listing import Listing
 from policyd_client.model import (
     UNEXPECTED_ANSWER,
     Action,
@@ -24,6 +25,7 @@ __all__ = [
     "Decision",
     "Effect",
     "Expired",
+    "Listing",
     "NoDecision",
     "Obligations",
     "Outcome",

@@ -275,14 +275,32 @@ class ListFieldsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., requester_token: _Optional[str] = ..., agreement_id: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., action: _Optional[_Union[Action, str]] = ..., table: _Optional[str] = ..., at_least_epoch: _Optional[int] = ...) -> None: ...
 
 class ListFieldsResponse(_message.Message):
-    __slots__ = ("decision_id", "verdicts", "obligations")
+    __slots__ = ("decision_id", "verdicts", "obligations", "request_id", "outcome", "policy_digest", "policy_version", "epoch", "receipt", "trace_id", "identification_risk", "sensitivity")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     OBLIGATIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFICATION_RISK_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITY_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     verdicts: _containers.RepeatedCompositeFieldContainer[VerdictGroup]
     obligations: _containers.RepeatedCompositeFieldContainer[Obligation]
-    def __init__(self, decision_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[VerdictGroup, _Mapping]]] = ..., obligations: _Optional[_Iterable[_Union[Obligation, _Mapping]]] = ...) -> None: ...
+    request_id: str
+    outcome: Outcome
+    policy_digest: str
+    policy_version: int
+    epoch: int
+    receipt: Receipt
+    trace_id: str
+    identification_risk: int
+    sensitivity: str
+    def __init__(self, decision_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[VerdictGroup, _Mapping]]] = ..., obligations: _Optional[_Iterable[_Union[Obligation, _Mapping]]] = ..., request_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., policy_digest: _Optional[str] = ..., policy_version: _Optional[int] = ..., epoch: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., trace_id: _Optional[str] = ..., identification_risk: _Optional[int] = ..., sensitivity: _Optional[str] = ...) -> None: ...
 
 class ReportReleaseRequest(_message.Message):
     __slots__ = ("decision_id", "rows", "obligations_met", "result_digest", "checkpoints")

@@ -127,7 +127,8 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFields(self, request, context):
-        """ListFields answers what the requester could have for the declared purpose. Recorded.
+        """ListFields answers what the requester could have for the declared purposes: a decision with the
+        same authentication and the same gates. Recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
