@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from policyd_client import Decision, Obligations, Outcome, Verdict
+from policyd_client import Decision, Obligations, Outcome, Question, Verdict
 
 from policyd.cli.asking import Asker, asker_options, asking, asking_options, hint
 from policyd.cli.exits import Exit, Failure
+from policyd.cli.explanation import explanation_document, show_explanation
 from policyd.cli.options import print_json
 
 
@@ -20,6 +21,7 @@ from policyd.cli.options import print_json
 )
 @click.option("--used-field", "used_fields", multiple=True, help="Field only filtered, joined or grouped on.")
 @click.option("--year", "years", multiple=True, type=int, help="Academic year: 2018 is 2018/19.")
+@click.option("--explain", is_flag=True, help="Show every check that took part.")
 @asker_options
 def check(
     *,
@@ -28,6 +30,7 @@ def check(
     fields: Sequence[str],
     used_fields: Sequence[str],
     years: Sequence[int],
+    explain: bool,
     action: str,
     requester: str,
     token_file: Path | None,
@@ -45,20 +48,37 @@ def check(
     """
     asker = Asker(requester, token_file, data_service, address, data)
     with asking(asker) as (client, token):
-        decision = client.check(
-            agreement=agreement,
-            purposes=purposes,
-            fields=fields,
-            used_fields=used_fields,
-            years=years,
-            action=action,
-            requester_token=token,
-            deadline_s=deadline_s,
-        )
+        explanation = None
+        if explain:
+            question = Question(
+                agreement=agreement,
+                purposes=purposes,
+                fields=fields,
+                used_fields=used_fields,
+                years=years,
+                action=action,
+                requester_token=token,
+            )
+            explanation = client.explain(question, deadline_s=deadline_s)
+            decision = explanation.decision
+        else:
+            decision = client.check(
+                agreement=agreement,
+                purposes=purposes,
+                fields=fields,
+                used_fields=used_fields,
+                years=years,
+                action=action,
+                requester_token=token,
+                deadline_s=deadline_s,
+            )
     if as_json:
-        print_json(as_document(decision))
+        more = {} if explanation is None else {"explanation": explanation_document(explanation)}
+        print_json({**as_document(decision), **more})
     else:
         show(decision)
+        if explanation is not None:
+            show_explanation(explanation)
     if decision.unexpected:
         raise Failure(f"no decision: {decision.unexpected}", Exit.NO_DECISION)
     for reason in sorted(set(decision.withheld.values())):

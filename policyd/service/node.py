@@ -10,6 +10,7 @@ from pbac.v1 import decision_pb2 as pb
 
 from policyd import canonical, clock, ids
 from policyd.decision.cache import Decider
+from policyd.decision.explain import explain
 from policyd.errors import NotServing, TokenError
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
@@ -17,6 +18,7 @@ from policyd.ledger.record import Entry, decision_record
 from policyd.ledger.writer import Ledger
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.service.answer import write_answer, write_listing
+from policyd.service.explanation import write_explanation
 
 VALID_FOR_MS = 60_000
 """How long an answer may be used: the bound of DESIGN.md section 3.6."""
@@ -40,8 +42,8 @@ class Current:
 class _Decided:
     decision: Decision
     decision_id: str
-    request_id: str
     valid_for_ms: int
+    entry: Entry
 
 
 class Node:
@@ -126,40 +128,26 @@ class Node:
         current = self._at_least(max(check.at_least_epoch for check in checks))
         now = clock.now()
         decided: list[_Decided] = []
-        entries: list[Entry] = []
         for check, claimed in zip(checks, claims, strict=True):
             verified = self._verify(check.requester_token, call, now)
             decision = current.decider.decide(Request(claimed, verified), now)
-            each = _Decided(decision, ids.decision_id(), check.request_id, _valid_for_ms(verified, now))
-            decided.append(each)
-            digest = canonical.request_digest(
-                claimed,
-                _token_digest(verified, check.requester_token),
-                record_tokens=check.record_tokens,
-                want_receipt=check.want_receipt,
-                at_least_epoch=check.at_least_epoch,
-            )
-            unknown = _unknown_names(current, claimed)
-            entries.append(self._record(each, rpc="Check", request_digest=digest, call=call, unknown=unknown))
-        receipts = self._ledger.append(entries, timeout_s=timeout_s)
-        answers = []
-        for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
-            receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
-            if check.want_receipt:
-                receipt.leaf = entries[number].leaf
-                receipt.proof.extend(self._ledger.proof(receipt.index, receipts.size))
-                receipt.checkpoint = receipts.checkpoint
-            answers.append(
-                write_answer(
-                    each.decision,
-                    request_id=check.request_id,
-                    decision_id=each.decision_id,
-                    trace_id=call.trace_id,
-                    valid_for_ms=each.valid_for_ms,
-                    receipt=receipt,
-                )
-            )
-        return answers
+            decided.append(self._decided(current, check, Request(claimed, verified), decision, call=call))
+        return self._commit(checks, decided, call, timeout_s=timeout_s)
+
+    def explain(
+        self, check: pb.CheckRequest, claimed: Claimed, call: Call, *, timeout_s: float
+    ) -> pb.ExplainResponse:
+        """Decide one question, record that, and return the answer with how it came about.
+
+        Raises:
+            NotServing, LedgerBusy, LedgerClosed: as ``answer``.
+        """
+        current = self._at_least(check.at_least_epoch)
+        now = clock.now()
+        request = Request(claimed, self._verify(check.requester_token, call, now))
+        explanation = explain(current.decider.snapshot, request, now)
+        each = self._decided(current, check, request, explanation.decision, call=call, rpc="Explain")
+        return write_explanation(explanation, self._commit([check], [each], call, timeout_s=timeout_s)[0])
 
     def list_fields(
         self, listing: pb.ListFieldsRequest, claimed: Claimed, call: Call, *, timeout_s: float
@@ -173,15 +161,22 @@ class Node:
         now = clock.now()
         verified = self._verify(listing.requester_token, call, now)
         decision = current.decider.list_fields(Request(claimed, verified), now, table=listing.table)
-        each = _Decided(decision, ids.decision_id(), listing.request_id, valid_for_ms=0)
         digest = canonical.listing_digest(
             claimed,
             _token_digest(verified, listing.requester_token),
             table=listing.table,
             at_least_epoch=listing.at_least_epoch,
         )
-        entry = self._record(each, rpc="ListFields", request_digest=digest, call=call, unknown=[])
-        receipts = self._ledger.append([entry], timeout_s=timeout_s)
+        each = self._record(
+            decision,
+            rpc="ListFields",
+            request_id=listing.request_id,
+            request_digest=digest,
+            valid_for_ms=0,
+            call=call,
+            unknown=[],
+        )
+        receipts = self._ledger.append([each.entry], timeout_s=timeout_s)
         return write_listing(
             decision,
             request_id=listing.request_id,
@@ -189,6 +184,59 @@ class Node:
             trace_id=call.trace_id,
             receipt=pb.Receipt(origin=receipts.origin, index=receipts.first_index),
         )
+
+    def _decided(
+        self,
+        current: Current,
+        check: pb.CheckRequest,
+        request: Request,
+        decision: Decision,
+        *,
+        call: Call,
+        rpc: str = "Check",
+    ) -> _Decided:
+        """Return a decision with its ids and its record."""
+        claimed, verified = request.claimed, request.verified
+        digest = canonical.request_digest(
+            claimed,
+            _token_digest(verified, check.requester_token),
+            record_tokens=check.record_tokens,
+            want_receipt=check.want_receipt,
+            at_least_epoch=check.at_least_epoch,
+        )
+        return self._record(
+            decision,
+            rpc=rpc,
+            request_id=check.request_id,
+            request_digest=digest,
+            valid_for_ms=_valid_for_ms(verified, decision.at),
+            call=call,
+            unknown=_unknown_names(current, claimed),
+        )
+
+    def _commit(
+        self, checks: Sequence[pb.CheckRequest], decided: Sequence[_Decided], call: Call, *, timeout_s: float
+    ) -> list[pb.CheckResponse]:
+        """Record decisions in one commit, and return the answers."""
+        receipts = self._ledger.append([each.entry for each in decided], timeout_s=timeout_s)
+        answers = []
+        for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
+            receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
+            if check.want_receipt:
+                receipt.leaf = each.entry.leaf
+                receipt.proof.extend(self._ledger.proof(receipt.index, receipts.size))
+                receipt.checkpoint = receipts.checkpoint
+            answers.append(
+                write_answer(
+                    each.decision,
+                    request_id=check.request_id,
+                    decision_id=each.decision_id,
+                    trace_id=call.trace_id,
+                    valid_for_ms=each.valid_for_ms,
+                    receipt=receipt,
+                )
+            )
+        return answers
 
     def _at_least(self, epoch: int) -> Current:
         current = self.current
@@ -208,27 +256,34 @@ class Node:
         return Verified(call.spiffe_id, verified)
 
     def _record(
-        self, each: _Decided, *, rpc: str, request_digest: bytes, call: Call, unknown: list[str]
-    ) -> Entry:
-        return decision_record(
-            each.decision,
-            decision_id=each.decision_id,
+        self,
+        decision: Decision,
+        *,
+        rpc: str,
+        request_id: str,
+        request_digest: bytes,
+        valid_for_ms: int,
+        call: Call,
+        unknown: list[str],
+    ) -> _Decided:
+        decision_id = ids.decision_id()
+        entry = decision_record(
+            decision,
+            decision_id=decision_id,
             trace_id=call.trace_id,
             span_id=ids.span_id(),
             parent_span_id=call.parent_span_id,
             request_digest=request_digest,
             answer_digest=canonical.answer_digest(
-                each.decision,
-                request_id=each.request_id,
-                decision_id=each.decision_id,
-                valid_for_ms=each.valid_for_ms,
+                decision, request_id=request_id, decision_id=decision_id, valid_for_ms=valid_for_ms
             ),
             spiffe_id=call.spiffe_id,
-            valid_for_ms=each.valid_for_ms,
+            valid_for_ms=valid_for_ms,
             key=self._pseudonym_key,
             unknown_names=unknown,
             rpc=rpc,
         )
+        return _Decided(decision, decision_id, valid_for_ms, entry)
 
 
 def _token_digest(verified: Verified, sent: str) -> bytes:

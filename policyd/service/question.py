@@ -70,6 +70,18 @@ def read_question(check: pb.CheckRequest) -> Claimed:
     return replace(base, fields=fields, used_fields=used, years=years)
 
 
+def read_explain(request: pb.ExplainRequest) -> Claimed:
+    """Return what the caller of Explain claims.
+
+    Raises:
+        InvalidRequest: as ``read_question``, or there is no question.
+    """
+    _known(request)
+    if not request.HasField("check"):
+        raise InvalidRequest("check is absent: give the question to explain")
+    return read_question(request.check)
+
+
 def read_listing(listing: pb.ListFieldsRequest) -> Claimed:
     """Return what the caller of ListFields claims, which names no field.
 

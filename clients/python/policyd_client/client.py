@@ -17,6 +17,7 @@ from pbac.v1 import seal_pb2
 from policyd_client._clock import Clock, boot_seconds
 from policyd_client.epoch import EpochMemory
 from policyd_client.errors import NoDecision
+from policyd_client.explaining import Explanation, read_explanation
 from policyd_client.listing import Listing, read_listing
 from policyd_client.model import Action, Decision, Question
 from policyd_client.reading import read_answer, refuse
@@ -87,6 +88,14 @@ class PolicyClient:
                 "/pbac.v1.DecisionService/BatchCheck",
                 request_serializer=pb.BatchCheckRequest.SerializeToString,
                 response_deserializer=pb.BatchCheckResponse.FromString,
+            )
+            for channel in self._channels
+        ]
+        self._explain = [
+            channel.unary_unary(
+                "/pbac.v1.DecisionService/Explain",
+                request_serializer=pb.ExplainRequest.SerializeToString,
+                response_deserializer=pb.ExplainResponse.FromString,
             )
             for channel in self._channels
         ]
@@ -190,6 +199,24 @@ class PolicyClient:
             self._read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
             for question, answer in zip(asked, reply.answers, strict=True)
         )
+
+    def explain(
+        self, question: Question, *, traceparent: str | None = None, deadline_s: float | None = None
+    ) -> Explanation:
+        """Ask one question like ``check``, and return the decision with every check that took part.
+
+        Raises:
+            NoDecision, ValueError: as for ``check``.
+        """
+        at_least_epoch = self._epochs.highest
+        answer, sent_at_s = self._ask(
+            self._explain,
+            pb.ExplainRequest(check=_to_wire(question, at_least_epoch)),
+            deadline_s=deadline_s,
+            traceparent=traceparent,
+        )
+        decision = self._read(question, answer.answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
+        return read_explanation(decision, answer)
 
     def list_fields(
         self,

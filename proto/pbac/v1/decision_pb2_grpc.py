@@ -119,8 +119,9 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Explain decides like Check and lists every gate and rule that took part, without counterfactuals
-        for data services (AMENDMENTS item 10). Recorded.
+        """Explain decides like Check and lists every gate and rule that took part. No counterfactuals for data
+        services: what another purpose, agreement or setting would give is for authors and auditors, later.
+        Recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
