@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
+from typing import NamedTuple
 
 from policyd.decision.combine import ORDER, Trial
 from policyd.decision.decide import decide, year_screen
@@ -21,7 +22,7 @@ from policyd.decision.snapshot import Snapshot
 from policyd.errors import Place
 from policyd.model import Claimed, Decision, Effect, FieldMask, Instant, Request, VerdictGroup
 from policyd.policy.attributes import Part
-from policyd.policy.conditions import ERROR, MISSING, TRUE, Truth
+from policyd.policy.conditions import ERROR, FALSE, MISSING, TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.policy.rules import Atom, spell_atom
 from policyd.reasons import GATE_OF, Reason
@@ -59,7 +60,6 @@ class Condition:
     value: str
     source: str
     result: str
-    part: Part
     clause: int
     alternative: int
 
@@ -118,27 +118,39 @@ def explain(snapshot: Snapshot, request: Request, now: Instant) -> Explanation:
     for group in decision.groups:
         checks: list[Checked] = []
         for check in () if whole else _of_group(snapshot, seen, entitlement, request.claimed, group):
-            if check.place is None or check.check == group.rule:
+            if isinstance(check, Checked):
                 checks.append(check)
-            elif left > 0 and not _elsewhere(check):
+            elif check.rule.uid == group.rule:
+                checks.append(_show(snapshot, check))
+            elif left > 0 and not _elsewhere(snapshot, check):
                 left -= 1
-                checks.append(check)
+                checks.append(_show(snapshot, check))
             else:
                 hidden += 1
         groups.append(Explained(group, tuple(checks)))
     return Explanation(decision, tuple(question), tuple(groups), hidden)
 
 
-def _elsewhere(check: Checked) -> bool:
+class _Touching(NamedTuple):
+    """A rule that concerns some field of a group, before it is spelt out."""
+
+    trial: Trial
+    rule: Rule
+    result: Result
+    fields: FieldMask
+    reason: Reason = Reason.NONE
+
+
+def _elsewhere(snapshot: Snapshot, seen: _Touching) -> bool:
     """Return whether a rule does not hold because of what the question is, and not of who asks it."""
-    if check.result not in (Result.PASSED, Result.NOT_APPLICABLE):
+    if seen.result not in (Result.PASSED, Result.NOT_APPLICABLE):
         return False
-    clauses: dict[int, dict[int, bool]] = {}
-    for each in check.conditions:
-        if each.part is not Part.SUBJECT:
-            false = clauses.setdefault(each.clause, {})
-            false[each.alternative] = false.get(each.alternative, False) or each.result == "false"
-    return any(all(alternatives.values()) for alternatives in clauses.values())
+    atoms, truths = snapshot.policy.atoms, seen.trial.truths
+    return any(
+        all(any(truths[number] == FALSE for number in numbers) for numbers in alternatives)
+        and any(atoms[number].attribute.part is not Part.SUBJECT for number in chain(*alternatives))
+        for alternatives in seen.rule.dynamic
+    )
 
 
 def _gate(
@@ -174,7 +186,7 @@ def _findings(seen: Examination) -> Iterator[Checked]:
 
 def _of_group(
     snapshot: Snapshot, seen: Examination, entitlement: Entitlement, claimed: Claimed, group: VerdictGroup
-) -> Iterator[Checked]:
+) -> Iterator[Checked | _Touching]:
     sets = (*group.released, *group.used)
     if not sets:
         yield _gate(6, "field", Reason.FIELD_UNKNOWN, fields=len(group.names))
@@ -193,13 +205,13 @@ def _of_group(
             outside, reason = outside | hit, grade.reason
     found.append((ORDER[reason], "", _screen(7, "years", reason, hit=outside, of=mask)))
     for trial in seen.trials:
-        found += _rules(snapshot, trial, mask)
+        found += _rules(trial, mask)
     found.append((ORDER[Reason.SUPPRESSED], "", _late(snapshot, group, mask)))
     for _, _, check in sorted(found, key=lambda each: each[:2]):
         yield check
 
 
-_Ranked = tuple[int, str, Checked]
+_Ranked = tuple[int, str, Checked | _Touching]
 """A check with its place in the order that decides: by reason, then by rule."""
 
 
@@ -225,7 +237,7 @@ def _screens(trial: Trial, mask: FieldMask, *, first: bool) -> Iterator[_Ranked]
             )
 
 
-def _rules(snapshot: Snapshot, trial: Trial, mask: FieldMask) -> Iterator[_Ranked]:
+def _rules(trial: Trial, mask: FieldMask) -> Iterator[_Ranked]:
     """Yield the rules whose resource side is not false on every field of ``mask``."""
     failing: dict[str, list[tuple[Reason, FieldMask]]] = {}
     for screen in trial.screens:
@@ -238,26 +250,17 @@ def _rules(snapshot: Snapshot, trial: Trial, mask: FieldMask) -> Iterator[_Ranke
         if rule.allow:
             granted = rule.true_mask & mask if truth == TRUE else 0
             result = Result.NOT_APPLICABLE if truth < ERROR else Result.PASSED if granted else Result.ERROR
-            shown = _rule(snapshot, trial, rule, result=result, fields=granted or touched)
-            yield ORDER[Reason.NO_RULE_ALLOWS], rule.uid, shown
+            yield ORDER[Reason.NO_RULE_ALLOWS], rule.uid, _Touching(trial, rule, result, granted or touched)
         elif rule.uid not in failing:
-            shown = _rule(snapshot, trial, rule, result=Result.PASSED, fields=touched)
-            yield ORDER[Reason.DENIED_BY_RULE], rule.uid, shown
+            yield ORDER[Reason.DENIED_BY_RULE], rule.uid, _Touching(trial, rule, Result.PASSED, touched)
         for reason, hit in failing.get(rule.uid, ()):
             result = Result.ERROR if reason is Reason.RULE_ERROR else Result.FAILED
-            shown = _rule(snapshot, trial, rule, result=result, fields=hit, reason=reason)
-            yield ORDER[reason], rule.uid, shown
+            yield ORDER[reason], rule.uid, _Touching(trial, rule, result, hit, reason)
 
 
-def _rule(
-    snapshot: Snapshot,
-    trial: Trial,
-    rule: Rule,
-    *,
-    result: Result,
-    fields: FieldMask,
-    reason: Reason = Reason.NONE,
-) -> Checked:
+def _show(snapshot: Snapshot, seen: _Touching) -> Checked:
+    """Spell out a rule with its conditions."""
+    rule, trial = seen.rule, seen.trial
     conditions = tuple(
         _condition(trial, snapshot.policy.atoms[number], trial.truths[number], clause, alternative)
         for clause, alternatives in enumerate(rule.dynamic)
@@ -265,7 +268,14 @@ def _rule(
         for number in numbers
     )
     return Checked(
-        rule.uid, result, reason, rule.why, trial.purpose, fields.bit_count(), _place(rule), conditions
+        rule.uid,
+        seen.result,
+        seen.reason,
+        rule.why,
+        trial.purpose,
+        seen.fields.bit_count(),
+        _place(rule),
+        conditions,
     )
 
 
@@ -273,9 +283,7 @@ def _condition(trial: Trial, atom: Atom, truth: Truth, clause: int, alternative:
     attribute = atom.attribute
     value = _spell(trial.values.get(attribute.name, MISSING))
     result = "true" if truth == TRUE else "error" if truth == ERROR else "false"
-    return Condition(
-        attribute.name, spell_atom(atom), value, attribute.source, result, attribute.part, clause, alternative
-    )
+    return Condition(attribute.name, spell_atom(atom), value, attribute.source, result, clause, alternative)
 
 
 def _late(snapshot: Snapshot, group: VerdictGroup, mask: FieldMask) -> Checked:
