@@ -18,6 +18,7 @@ _SAFE_INTEGER = 2**53 - 1
 """Beyond it, readers that keep numbers as IEEE doubles change the value (RFC 7493 section 2.2)."""
 
 _REQUEST_DOMAIN = "pbac.v1/request"
+_LISTING_DOMAIN = "pbac.v1/listing"
 _ANSWER_DOMAIN = "pbac.v1/answer"
 
 
@@ -132,6 +133,25 @@ def request_digest(
         want_receipt=want_receipt,
         at_least_epoch=at_least_epoch,
     )
+    return hashlib.sha256(encode(parts)).digest()
+
+
+def listing_digest(claimed: Claimed, token_digest: bytes, *, table: str, at_least_epoch: int) -> bytes:
+    """Return the SHA-256 that binds a record to a question to ListFields as it was sent (32 bytes).
+
+    Raises:
+        ValueError: `at_least_epoch` is out of range.
+    """
+    parts: list[Part] = [
+        _LISTING_DOMAIN,
+        claimed.request_id,
+        token_digest,
+        claimed.agreement,
+        claimed.purposes,
+        claimed.action.value,
+        table,
+        at_least_epoch,
+    ]
     return hashlib.sha256(encode(parts)).digest()
 
 

@@ -6,42 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from policyd_client import Action, Decision, NoDecision, Outcome, PolicyClient
+from policyd_client import Decision, Obligations, Outcome, Question, Verdict
 
-from policyd import clock
+from policyd.cli.asking import Asker, asker_options, asking, asking_options, hint
 from policyd.cli.exits import Exit, Failure
-from policyd.cli.options import data_option, json_option, print_json, read_text
-from policyd.config import Config, read_config
-from policyd.devsetup import client_credentials, local_issuer
+from policyd.cli.explanation import explanation_document, show_explanation
+from policyd.cli.options import print_json
 
 
 @click.command()
-@click.option("--agreement", required=True, help="The approved data share.")
-@click.option(
-    "--purpose", "purposes", multiple=True, help="Declared purpose; repeat for several, all must comply."
-)
+@asking_options
 @click.option(
     "--field", "fields", multiple=True, help="Field that leaves: Table.Field or a column. Repeatable."
 )
 @click.option("--used-field", "used_fields", multiple=True, help="Field only filtered, joined or grouped on.")
 @click.option("--year", "years", multiple=True, type=int, help="Academic year: 2018 is 2018/19.")
-@click.option("--action", type=click.Choice([each.value for each in Action]), default=Action.RELEASE.value)
-@click.option("--requester", default="researcher-1", show_default=True, help="Subject of the token.")
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="File with the requester's token; replaces --requester.",
-)
-@click.option(
-    "--data-service",
-    default="npd-secure",
-    show_default=True,
-    help="Data service to ask as: the last part of its SPIFFE ID.",
-)
-@click.option("--address", help="Address of the node. Default: as configured in the data directory.")
-@click.option("--deadline", "deadline_s", default=5.0, show_default=True, help="Seconds to wait.")
-@data_option
-@json_option
+@click.option("--explain", is_flag=True, help="Show every check that took part.")
+@asker_options
 def check(
     *,
     agreement: str,
@@ -49,6 +30,7 @@ def check(
     fields: Sequence[str],
     used_fields: Sequence[str],
     years: Sequence[int],
+    explain: bool,
     action: str,
     requester: str,
     token_file: Path | None,
@@ -64,18 +46,22 @@ def check(
     decision is recorded like any other. Ends with 0 when nothing is withheld, 3 when something is, and
     4 when no decision was made.
     """
-    config = read_config(data)
-    spiffe_id = f"spiffe://{config.trust_domain}/data-service/{data_service}"
-    # In memory: two checks at once must not write each other's certificate and key.
-    own = client_credentials(config, spiffe_id)
-    token = _token(config, spiffe_id, requester) if token_file is None else read_text(token_file).strip()
-    try:
-        with PolicyClient(
-            address or config.address,
-            ca=config.tls.authority,
-            certificate=own.certificate_pem,
-            key=own.key_pem,
-        ) as client:
+    asker = Asker(requester, token_file, data_service, address, data)
+    with asking(asker) as (client, token):
+        explanation = None
+        if explain:
+            question = Question(
+                agreement=agreement,
+                purposes=purposes,
+                fields=fields,
+                used_fields=used_fields,
+                years=years,
+                action=action,
+                requester_token=token,
+            )
+            explanation = client.explain(question, deadline_s=deadline_s)
+            decision = explanation.decision
+        else:
             decision = client.check(
                 agreement=agreement,
                 purposes=purposes,
@@ -86,32 +72,19 @@ def check(
                 requester_token=token,
                 deadline_s=deadline_s,
             )
-    except NoDecision as error:
-        raise Failure(str(error), Exit.NO_DECISION) from error
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     if as_json:
-        print_json(as_document(decision))
+        more = {} if explanation is None else {"explanation": explanation_document(explanation)}
+        print_json({**as_document(decision), **more})
     else:
         show(decision)
+        if explanation is not None:
+            show_explanation(explanation)
     if decision.unexpected:
         raise Failure(f"no decision: {decision.unexpected}", Exit.NO_DECISION)
-    for reason in sorted(set(decision.withheld.values()) & HINTS.keys()):
-        words = {"agreement": agreement, "data": data, "data_service": data_service, "requester": requester}
-        click.echo(HINTS[reason].format(**words), err=True)
+    for reason in sorted(set(decision.withheld.values())):
+        hint(reason, asker, agreement=agreement)
     if decision.withheld:
         raise SystemExit(Exit.WITHHELD)
-
-
-_REGISTERED = "`policyd registry list --data {data}` shows what is registered"
-HINTS = {
-    "DATA_SERVICE_UNKNOWN": "hint: data service `{data_service}` is not registered; " + _REGISTERED,
-    "REQUESTER_UNKNOWN": "hint: the token's subject is not registered; " + _REGISTERED,
-    "REQUESTER_UNVERIFIED": "hint: the token did not hold; docs/tokens.md explains the word after `gate:2:`",
-    "AGREEMENT_NOT_YOURS": "hint: agreement `{agreement}` is not registered, or not for this requester and "
-    "data service; " + _REGISTERED,
-}
-"""What a person at the keyboard most likely got wrong; data services are told the reason alone."""
 
 
 def show(decision: Decision) -> None:
@@ -121,7 +94,7 @@ def show(decision: Decision) -> None:
     for name, verdict in decision.verdicts.items():
         click.echo(f"  {name:<{width}}  {verdict}  ({verdict.rule})")
     if decision.outcome is not Outcome.WITHHOLD:
-        for line in obligation_lines(decision):
+        for line in obligation_lines(decision.obligations):
             click.echo(f"  must: {line}")
     click.echo(
         f"  policy version {decision.policy_version} {decision.policy_digest[:16]}, epoch {decision.epoch}, "
@@ -130,9 +103,8 @@ def show(decision: Decision) -> None:
     click.echo(f"  ledger {decision.ledger_origin} index {decision.ledger_index}")
 
 
-def obligation_lines(decision: Decision) -> list[str]:
-    """Return the obligations as short sentences."""
-    owed = decision.obligations
+def obligation_lines(owed: Obligations) -> list[str]:
+    """Return obligations as short sentences."""
     lines = []
     if owed.exclude_sealed_epoch is not None:
         lines.append(f"leave out sealed records (as of epoch {owed.exclude_sealed_epoch})")
@@ -158,16 +130,8 @@ def as_document(decision: Decision) -> dict[str, object]:
     return {
         "outcome": decision.outcome.value,
         "decision_id": decision.decision_id,
-        "verdicts": {
-            name: {
-                "effect": verdict.effect.value,
-                "reason": verdict.reason,
-                "rule": verdict.rule,
-                "transform": [str(step) for step in verdict.steps],
-            }
-            for name, verdict in decision.verdicts.items()
-        },
-        "obligations": [] if decision.outcome is Outcome.WITHHOLD else obligation_lines(decision),
+        "verdicts": {name: verdict_document(verdict) for name, verdict in decision.verdicts.items()},
+        "obligations": [] if decision.outcome is Outcome.WITHHOLD else obligation_lines(decision.obligations),
         "identification_risk": decision.identification_risk,
         "sensitivity": decision.sensitivity,
         "policy_digest": decision.policy_digest,
@@ -179,7 +143,11 @@ def as_document(decision: Decision) -> dict[str, object]:
     }
 
 
-def _token(config: Config, spiffe_id: str, requester: str) -> str:
-    return local_issuer(config).mint(
-        requester, data_service=spiffe_id, audience=config.audience, now=clock.now()
-    )
+def verdict_document(verdict: Verdict) -> dict[str, object]:
+    """Return the verdict on one name as plain values for JSON."""
+    return {
+        "effect": verdict.effect.value,
+        "reason": verdict.reason,
+        "rule": verdict.rule,
+        "transform": [str(step) for step in verdict.steps],
+    }

@@ -12,6 +12,7 @@ from policyd.cli.catalogue import catalogue
 from policyd.cli.check import check
 from policyd.cli.demo import demo
 from policyd.cli.exits import Commands
+from policyd.cli.fields import fields
 from policyd.cli.policy import policy
 from policyd.cli.registry import registry
 from policyd.cli.serve import dev, serve
@@ -31,5 +32,5 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
 
 
-for command in (audit, catalogue, check, demo, dev, policy, registry, serve):
+for command in (audit, catalogue, check, demo, dev, fields, policy, registry, serve):
     main.add_command(command)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import threading
 
 from policyd.decision.decide import decide
-from policyd.decision.entitlement import FOREVER, Entitlement, entitle
+from policyd.decision.entitlement import Entitlement, entitle
+from policyd.decision.listing import list_fields
 from policyd.decision.snapshot import Snapshot
 from policyd.model import Decision, Instant, Request
 
@@ -37,9 +38,18 @@ class Decider:
 
     def decide_until(self, request: Request, now: Instant) -> tuple[Decision, Instant]:
         """Return the decision, and the first instant at which time alone could change it."""
+        entitlement = self._entitlement(request, now)
+        return decide(self.snapshot, request, now, entitlement=entitlement), entitlement.valid_until
+
+    def list_fields(self, request: Request, now: Instant, *, table: str = "") -> Decision:
+        """Return what ``request`` could have at ``now``, of one ``table`` or of all."""
+        entitlement = self._entitlement(request, now)
+        return list_fields(self.snapshot, request, now, table=table, entitlement=entitlement)
+
+    def _entitlement(self, request: Request, now: Instant) -> Entitlement:
         kept = self._kept.get(request.verified.spiffe_id)
         if kept is None or request.verified.token is None:
-            return decide(self.snapshot, request, now), FOREVER  # refused at gate 1 or 2: not worth keeping
+            return entitle(self.snapshot, request, now=now)  # refused at gate 1 or 2: nothing worth keeping
         key = cache_key(request)
         entitlement = kept.get(key)
         if entitlement is None or not entitlement.valid_from <= now < entitlement.valid_until:
@@ -48,7 +58,7 @@ class Decider:
                 if len(kept) >= self._limit and key not in kept:
                     del kept[next(iter(kept))]
                 kept[key] = entitlement
-        return decide(self.snapshot, request, now, entitlement=entitlement), entitlement.valid_until
+        return entitlement
 
 
 def cache_key(request: Request) -> Key:

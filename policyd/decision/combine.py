@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from policyd.decision.gates import Admitted, gateway_fields
 from policyd.decision.snapshot import Snapshot
@@ -59,55 +60,89 @@ def refused(reason: Reason, check: str) -> Grade:
     return Grade(Effect.WITHHOLD, reason, f"gate:{GATE_OF[reason]}:{check}")
 
 
-def decide_purpose(
-    snapshot: Snapshot,
-    admitted: Admitted,
-    purpose: str,
-    action: Action,
-    values: Mapping[str, object],
-) -> list[Part]:
-    """Sort the whole catalogue by verdict for one purpose: gates 5 to 8, then the rules."""
+class Screen(NamedTuple):
+    """One check over the whole catalogue: the fields that do not pass it, and why.
+
+    ``check`` is the uid of ``rule`` where a rule decides, the name of the gate's check elsewhere.
+    """
+
+    fields: FieldMask
+    reason: Reason
+    check: str
+    rule: Rule | None = None
+
+    @property
+    def grade(self) -> Grade:
+        """The verdict on what does not pass."""
+        if self.rule is None:
+            return refused(self.reason, self.check)
+        return Grade(Effect.WITHHOLD, self.reason, self.check)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Gates 5 to 9 worked out for one purpose: what the decision and its explanation are both read from.
+
+    ``screens`` in the order in which they decide; ``truths`` of the policy set's atoms over ``values``;
+    ``held`` the truth of each rule's part that does not concern the field.
+    """
+
+    purpose: str
+    values: Mapping[str, object]
+    truths: Sequence[Truth]
+    held: Sequence[tuple[Rule, Truth]]
+    screens: Sequence[Screen]
+
+
+def weigh(snapshot: Snapshot, admitted: Admitted, purpose: str, values: Mapping[str, object]) -> Trial:
+    """Work out every check over fields for one purpose, and every rule."""
     policy = snapshot.policy
     number = policy.graph.ids.index(purpose)
-    parts: list[Part] = []
-    left = policy.index.all
-
-    def withhold(mask: FieldMask, reason: Reason, check: str) -> None:
-        nonlocal left
-        if hit := mask & left:
-            parts.append(Part(hit, refused(reason, check)))
-            left &= ~hit
-
-    for check, mask in gateway_fields(snapshot, admitted):
-        withhold(mask, Reason.GATEWAY_PRECONDITION, check)
-    withhold(policy.classes.withdrawn, Reason.FIELD_WITHDRAWN, "withdrawn")
-    if admitted.organisation.kind != DEPARTMENT:
-        withhold(policy.classes.sensitivity["A"], Reason.FIELD_NEVER_EXTERNAL, "never-external")
-    withhold(~admitted.agreement.fields, Reason.FIELD_NOT_IN_AGREEMENT, "agreement-fields")
-    withhold(policy.prohibited[number], Reason.PURPOSE_PROHIBITED, "intended-purposes")
-    withhold(
-        ~(policy.full[number] | policy.conditional[number]),
-        Reason.PURPOSE_NOT_ALLOWED,
-        "intended-purposes",
+    screens = [
+        Screen(mask, Reason.GATEWAY_PRECONDITION, check) for check, mask in gateway_fields(snapshot, admitted)
+    ]
+    external = admitted.organisation.kind != DEPARTMENT
+    permitted = policy.full[number] | policy.conditional[number]
+    screens += (
+        Screen(policy.classes.withdrawn, Reason.FIELD_WITHDRAWN, "withdrawn"),
+        Screen(
+            policy.classes.sensitivity["A"] if external else 0, Reason.FIELD_NEVER_EXTERNAL, "never-external"
+        ),
+        Screen(~admitted.agreement.fields, Reason.FIELD_NOT_IN_AGREEMENT, "agreement-fields"),
+        Screen(policy.prohibited[number], Reason.PURPOSE_PROHIBITED, "intended-purposes"),
+        Screen(~permitted, Reason.PURPOSE_NOT_ALLOWED, "intended-purposes"),
     )
     truths = [atom.test(values.get(atom.attribute.name, MISSING)) for atom in policy.atoms]
     held = [(rule, _truth(rule, truths)) for rule in policy.rules]
-    for rule, truth in held:
-        if not rule.allow and (hit := rule.true_mask & left if truth == TRUE else 0):
-            parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.DENIED_BY_RULE, rule.uid)))
-            left &= ~hit
-    for rule, truth in held:
-        if not rule.allow and truth >= ERROR and (hit := (rule.true_mask | rule.error_mask) & left):
-            parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.RULE_ERROR, rule.uid)))
-            left &= ~hit
     granted = 0
+    unsure: list[Screen] = []
     for rule, truth in held:
-        if rule.allow and truth == TRUE:
-            granted |= rule.true_mask
-    withhold(~granted, Reason.NO_RULE_ALLOWS, "rules")
+        if rule.allow:
+            if truth == TRUE:
+                granted |= rule.true_mask
+        elif truth == TRUE:
+            screens.append(Screen(rule.true_mask, Reason.DENIED_BY_RULE, rule.uid, rule))
+            unsure.append(Screen(rule.error_mask, Reason.RULE_ERROR, rule.uid, rule))
+        elif truth == ERROR:
+            unsure.append(Screen(rule.true_mask | rule.error_mask, Reason.RULE_ERROR, rule.uid, rule))
+    screens += unsure
+    screens.append(Screen(~granted, Reason.NO_RULE_ALLOWS, "rules"))
+    return Trial(purpose, values, truths, held, screens)
+
+
+def decide_trial(snapshot: Snapshot, admitted: Admitted, action: Action, trial: Trial) -> list[Part]:
+    """Sort the whole catalogue by verdict: the first screen that a field fails, or what rules grant."""
+    policy = snapshot.policy
+    parts: list[Part] = []
+    left = policy.index.all
+    for screen in trial.screens:
+        if hit := screen.fields & left:
+            parts.append(Part(hit, screen.grade))
+            left &= ~hit
     floor = policy.gateways.min_cell_count_floor if action is Action.COUNT else None
     start = _Block(left, (), Obligations(min_cell_count=floor))
-    return parts + _grant(snapshot, admitted, number, start, held)
+    number = policy.graph.ids.index(trial.purpose)
+    return parts + _grant(snapshot, admitted, number, start, trial.held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +234,7 @@ def _worst(grades: tuple[Grade, ...]) -> Grade:
         return grades[0]
     withheld = [grade for grade in grades if grade.effect is Effect.WITHHOLD]
     if withheld:
-        return min(withheld, key=lambda grade: (_ORDER[grade.reason], grade.rule))
+        return min(withheld, key=lambda grade: (ORDER[grade.reason], grade.rule))
     transform: Transform = ()
     for grade in grades:
         transform = join(transform, grade.transform)
@@ -212,7 +247,7 @@ def _worst(grades: tuple[Grade, ...]) -> Grade:
     return Grade(Effect.TRANSFORM if transform else Effect.RELEASE, Reason.NONE, rule, transform, obligations)
 
 
-_ORDER = {reason: number for number, reason in enumerate(Reason)}
+ORDER = {reason: number for number, reason in enumerate(Reason)}
 """Reasons in the order of their gates, so that the order of the purposes changes nothing."""
 
 

@@ -140,24 +140,38 @@ def _pass_years(
     snapshot: Snapshot, entitlement: Entitlement, claimed: Claimed, batches: list[_Batch]
 ) -> list[_Batch]:
     """Withhold columns of years outside the agreement: part of gate 7, after the field itself."""
-    agreement = entitlement.parties.agreement
-    by_year = agreement.by_year if agreement is not None else {}
-    in_every_year: FieldMask = -1
-    for year in claimed.years:
-        in_every_year &= by_year.get(year, 0)
     passed: list[_Batch] = []
+    screens: dict[int, tuple[Grade, FieldMask]] = {}
     for batch in batches:
-        year = batch.sheet[1]
-        inside = by_year.get(year, 0) if year else in_every_year
         if batch.grade.gate <= _AGREEMENT_GATE:
             passed.append(batch)
-        elif not year and not claimed.years:
-            passed.append(replace(batch, grade=_NO_YEAR))
-        elif outside := batch.mask & ~inside:
-            passed += _split(snapshot, claimed, batch, outside)
-        else:
+            continue
+        year = batch.sheet[1]
+        if year not in screens:
+            screens[year] = year_screen(entitlement, claimed, year)
+        grade, outside = screens[year]
+        if not (hit := batch.mask & outside):
             passed.append(batch)
+        elif hit == batch.mask:
+            passed.append(replace(batch, grade=grade))
+        else:
+            passed += _split(snapshot, claimed, batch, hit)
     return passed
+
+
+def year_screen(entitlement: Entitlement, claimed: Claimed, year: int) -> tuple[Grade, FieldMask]:
+    """Return the fields whose columns of ``year`` are withheld for it, with the verdict on them.
+
+    Year 0 stands for columns that name none: those are of the years that the question states.
+    """
+    agreement = entitlement.parties.agreement
+    by_year = agreement.by_year if agreement is not None else {}
+    if not year and not claimed.years:
+        return _NO_YEAR, -1
+    inside: FieldMask = -1
+    for each in (year,) if year else claimed.years:
+        inside &= by_year.get(each, 0)
+    return _OTHER_YEAR, ~inside
 
 
 def _split(snapshot: Snapshot, claimed: Claimed, batch: _Batch, outside: FieldMask) -> list[_Batch]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from policyd.decision.combine import Grade, Part, cross, decide_purpose, refused, spread
+from policyd.decision.combine import Grade, Part, Trial, cross, decide_trial, refused, spread, weigh
 from policyd.decision.gates import (
     Admitted,
+    Finding,
     Parties,
     Refusal,
     admit,
-    gateway_refusal,
-    purpose_refusal,
+    question_findings,
     time_boundaries,
 )
 from policyd.decision.snapshot import Snapshot
@@ -45,54 +45,66 @@ class Entitlement:
     valid_until: Instant
 
 
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was looked at for a question, whatever its fields and years: the one basis of its decision.
+
+    ``refusal`` is that of gates 1 to 3, after which nothing else is looked at. ``findings`` are of gates 4
+    and 5; only when all of them hold, there is a trial for each declared purpose.
+    """
+
+    parties: Parties
+    admitted: Admitted | None
+    refusal: Refusal | None
+    findings: Sequence[Finding] = ()
+    trials: Sequence[Trial] = ()
+
+
 def entitle(snapshot: Snapshot, request: Request, *, now: Instant) -> Entitlement:
     """Work out the entitlement behind ``request`` at ``now``; pure, and blind to its fields and years."""
+    return settle(snapshot, request, examine(snapshot, request, now=now), now=now)
+
+
+def examine(snapshot: Snapshot, request: Request, *, now: Instant) -> Examination:
+    """Pass the gates for ``request`` and, where it is not refused, weigh each declared purpose.
+
+    Each on its own: together, one purpose would borrow the rule of another (AMENDMENTS.md item 7).
+    """
     parties, admitted, refusal = admit(snapshot, request, now=now)
-    bounds = time_boundaries(snapshot, parties)
-    valid_from = max((bound for bound in bounds if bound <= now), default=-FOREVER)
-    valid_until = min((bound for bound in bounds if bound > now), default=FOREVER)
+    if admitted is None:
+        return Examination(parties, None, refusal)
+    purposes = request.claimed.purposes
+    findings = question_findings(snapshot, admitted, purposes, now=now)
+    if any(finding.reason is not Reason.NONE for finding in findings):
+        return Examination(parties, admitted, None, findings)
+    trials = []
+    for purpose in purposes:
+        values = attribute_values(snapshot, admitted, request, purpose, now=now)
+        trials.append(weigh(snapshot, admitted, purpose, values))
+    return Examination(parties, admitted, None, findings, trials)
+
+
+def settle(snapshot: Snapshot, request: Request, seen: Examination, *, now: Instant) -> Entitlement:
+    """Read the entitlement from what was examined; field by field the most protective verdict wins."""
+    bounds = time_boundaries(snapshot, seen.parties)
+    refusal = None if seen.refusal is None else refused(seen.refusal.reason, seen.refusal.check)
+    for finding in seen.findings:
+        if finding.reason is not Reason.NONE:
+            refusal = refused(finding.reason, finding.check)
+            break
     parts: list[Part] = []
-    if admitted is not None:
-        refusal = _refuse_purposes(snapshot, admitted, request, now=now)
-        if refusal is None:
-            parts = _decide_purposes(snapshot, admitted, request, now=now)
+    if seen.admitted is not None and seen.trials:
+        action = request.claimed.action
+        parts = cross([decide_trial(snapshot, seen.admitted, action, trial) for trial in seen.trials])
     return Entitlement(
-        parties=parties,
-        refusal=None if refusal is None else refused(refusal.reason, refusal.check),
+        parties=seen.parties,
+        refusal=refusal,
         grades=tuple(part.grade for part in parts),
         masks=tuple(part.mask for part in parts) or (snapshot.policy.index.all,),
         by_position=spread(parts, len(snapshot.policy.index)),
-        valid_from=valid_from,
-        valid_until=valid_until,
+        valid_from=max((bound for bound in bounds if bound <= now), default=-FOREVER),
+        valid_until=min((bound for bound in bounds if bound > now), default=FOREVER),
     )
-
-
-def _refuse_purposes(
-    snapshot: Snapshot, admitted: Admitted, request: Request, *, now: Instant
-) -> Refusal | None:
-    """Pass gate 4 and the first half of gate 5 for every declared purpose; all must pass."""
-    purposes = request.claimed.purposes
-    if not purposes:
-        return Refusal(Reason.PURPOSE_MISSING, "purpose")
-    for purpose in purposes:
-        if (refusal := purpose_refusal(snapshot, admitted.agreement, purpose)) is not None:
-            return refusal
-    for purpose in purposes:
-        if (refusal := gateway_refusal(snapshot, admitted, purpose, now=now)) is not None:
-            return refusal
-    return None
-
-
-def _decide_purposes(snapshot: Snapshot, admitted: Admitted, request: Request, *, now: Instant) -> list[Part]:
-    """Decide each declared purpose on its own; field by field the most protective verdict wins.
-
-    Deciding them together would let one purpose borrow the rule of another (AMENDMENTS.md item 7).
-    """
-    several = []
-    for purpose in request.claimed.purposes:
-        values = attribute_values(snapshot, admitted, request, purpose, now=now)
-        several.append(decide_purpose(snapshot, admitted, purpose, request.claimed.action, values))
-    return cross(several)
 
 
 def attribute_values(

@@ -1,13 +1,15 @@
 """Gates 1 to 5: what must hold before any field is looked at (DESIGN.md section 3.2).
 
-Gates are code and no rule can loosen them. Each returns the first reason to refuse, in the order of
-the section, with one change: whose agreement it is comes before its dates, so that nobody learns the
-state of somebody else's (docs/adr/0003-order-of-gates.md).
+Gates are code and no rule can loosen them. The first three stop at the first reason to refuse, gates 4
+and 5 find all of them. The order is that of the section with one change: whose agreement it is comes
+before its dates, so that nobody learns the state of somebody else's (docs/adr/0003-order-of-gates.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from policyd.decision.accreditation import Standing, boundaries, standing
 from policyd.decision.snapshot import CompiledAgreement, Snapshot
@@ -35,6 +37,15 @@ class Refusal:
     check: str
 
 
+class Finding(NamedTuple):
+    """One check over the whole question; ``reason`` is NONE where it holds."""
+
+    gate: int
+    check: str
+    reason: Reason
+    purpose: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Parties:
     """Who asks, through what and under what, as far as that could be established."""
@@ -54,6 +65,13 @@ class Admitted:
     organisation: Organisation
     agreement: CompiledAgreement
     standing: Standing
+
+
+ADMISSION = ("data-service", "token", "requester", "organisation", "agreement", "setting", "action")
+"""The checks of ``admit``, in order; a token that does not hold is named by what is wrong with it."""
+
+OVER_FIELDS = frozenset({Check.DEIDENTIFIED, Check.ARTICLE9})
+"""Preconditions of gateways that withhold single fields, and never the whole question."""
 
 
 def admit(
@@ -121,29 +139,44 @@ def _agreement_refusal(
     return None
 
 
-def purpose_refusal(snapshot: Snapshot, compiled: CompiledAgreement, purpose: str) -> Refusal | None:
-    """Pass gate 4 for one declared purpose."""
+def question_findings(
+    snapshot: Snapshot, admitted: Admitted, purposes: Sequence[str], *, now: Instant
+) -> list[Finding]:
+    """Pass gate 4 and the part of gate 5 that concerns the whole question, for every declared purpose.
+
+    All that holds and all that does not, in order: the first that does not refuses the question.
+    """
     graph = snapshot.policy.graph
-    try:
-        bit = graph.bit(purpose)
-    except PurposeError:
-        return Refusal(Reason.PURPOSE_UNKNOWN, "purpose")
-    if not graph.requestable & bit:
-        return Refusal(Reason.PURPOSE_NOT_REQUESTABLE, "purpose")
-    if not compiled.purposes & bit:
-        return Refusal(Reason.PURPOSE_NOT_IN_AGREEMENT, "purpose")
-    return None
-
-
-def gateway_refusal(snapshot: Snapshot, admitted: Admitted, purpose: str, *, now: Instant) -> Refusal | None:
-    """Pass the part of gate 5 that concerns the whole question."""
+    found: list[Finding] = []
+    if not purposes:
+        found.append(Finding(4, "purpose", Reason.PURPOSE_MISSING))
+    known: list[str] = []
+    for purpose in purposes:
+        try:
+            bit = graph.bit(purpose)
+        except PurposeError:
+            found.append(Finding(4, "purpose", Reason.PURPOSE_UNKNOWN, purpose))
+            continue
+        known.append(purpose)
+        usable, agreed = graph.requestable & bit, admitted.agreement.purposes & bit
+        if not usable:
+            found.append(Finding(4, "purpose", Reason.PURPOSE_NOT_REQUESTABLE, purpose))
+        if not agreed:
+            found.append(Finding(4, "purpose", Reason.PURPOSE_NOT_IN_AGREEMENT, purpose))
+        if usable and agreed:
+            found.append(Finding(4, "purpose", Reason.NONE, purpose))
     gateway = snapshot.policy.gateways.by_id.get(admitted.agreement.agreement.gateway)
     if gateway is None or not gateway.in_force(now):
-        return Refusal(Reason.GATEWAY_NOT_IN_FORCE, "gateway")
-    for precondition in gateway.preconditions:
-        if not _holds(snapshot, admitted, purpose, precondition.check, precondition.values):
-            return Refusal(Reason.GATEWAY_PRECONDITION, precondition.check.value)
-    return None
+        found.append(Finding(5, "gateway", Reason.GATEWAY_NOT_IN_FORCE))
+    else:
+        found.append(Finding(5, "gateway", Reason.NONE))
+    for purpose in known:
+        for each in gateway.preconditions if gateway is not None else ():
+            if each.check not in OVER_FIELDS:
+                holds = _holds(snapshot, admitted, purpose, each.check, each.values)
+                reason = Reason.NONE if holds else Reason.GATEWAY_PRECONDITION
+                found.append(Finding(5, each.check.value, reason, purpose))
+    return found
 
 
 def _holds(
@@ -162,7 +195,7 @@ def _holds(
             graph = snapshot.policy.graph
             return INDIVIDUAL_DECISION not in graph.names(graph.up(graph.bit(purpose)))
         case Check.DEIDENTIFIED | Check.ARTICLE9:
-            return True  # these withhold fields: gateway_fields
+            raise AssertionError("these withhold fields: gateway_fields")
 
 
 def gateway_fields(snapshot: Snapshot, admitted: Admitted) -> list[tuple[str, FieldMask]]:

@@ -34,13 +34,17 @@ class Type(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute: ``always`` means that every request has it; ``values`` its closed list, if any."""
+    """One attribute: ``always`` means that every request has it; ``values`` its closed list, if any.
+
+    ``source`` is where its value comes from, one of ``SOURCES``; empty until a policy set says.
+    """
 
     name: str
     part: Part
     type: Type
     always: bool = True
     values: tuple[str, ...] = ()
+    source: str = ""
 
 
 def _attribute(name: str, part: Part, kind: Type, *, always: bool = True) -> tuple[str, Attribute]:
@@ -92,7 +96,7 @@ def read_attributes(reader: Reader, node: Node) -> dict[str, Attribute]:
         )
         name = reader.text(fields["name"])
         reader.text(fields["about"])
-        reader.one_of(fields["source"], SOURCES)
+        source = reader.one_of(fields["source"], SOURCES)
         derived = DERIVED.get(name)
         if derived is None:
             if name:
@@ -106,7 +110,7 @@ def read_attributes(reader: Reader, node: Node) -> dict[str, Attribute]:
             wanted = "true" if derived.always else "false"
             reader.fail(fields.get("always", fields["name"]), f"`always` of `{name}` is {wanted}")
         values = reader.texts(fields["values"]) if "values" in fields else ()
-        found[name] = replace(derived, values=values)
+        found[name] = replace(derived, values=values, source=source)
     missing = sorted(set(DERIVED) - set(found))
     if missing and not reader.problems:
         reader.fail(node, f"attributes are missing: {', '.join(missing)}")

@@ -198,6 +198,27 @@ def _atom(attribute: Attribute, condition: Any, written: Mapping[str, Any]) -> A
     return Atom(attribute, key, compile_condition(condition, attribute), only)
 
 
+def spell_atom(atom: Atom) -> str:
+    """Return a condition as one line of text, such as `Equals valid` or `Not (AnyIn [a, b])`."""
+    written = json.loads(atom.key)
+    if written[0] == "target":
+        return f"matches [{', '.join(written[2])}]"
+    return _spell(written[1])
+
+
+def _spell(written: Mapping[str, Any]) -> str:
+    name = str(written["condition"])
+    if "values" in written:
+        return f"{name} [{', '.join(map(_spell_value, written['values']))}]"
+    return f"{name} {_spell_value(written['value'])}" if "value" in written else name
+
+
+def _spell_value(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({_spell(value)})"
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
 def _target_atom(attribute: Attribute, patterns: tuple[str, ...]) -> Atom:
     globs = tuple(glob(pattern) for pattern in patterns)
 

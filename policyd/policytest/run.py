@@ -33,7 +33,7 @@ def run_cases(policy: PolicySet, files: Iterable[CaseFile]) -> Iterator[Result]:
     for file in files:
         snapshot = build_snapshot(policy, file.registry, epoch=1)
         for case in file.cases:
-            decision = decide(snapshot, _request(snapshot, case), case.now)
+            decision = decide(snapshot, request_of(snapshot, case), case.now)
             yield Result(file, case, decision, tuple(_differences(case, decision)))
 
 
@@ -51,7 +51,8 @@ def spell_verdicts(decision: Decision) -> dict[str, str]:
     return found
 
 
-def _request(snapshot: Snapshot, case: Case) -> Request:
+def request_of(snapshot: Snapshot, case: Case) -> Request:
+    """Return the question that a case puts, with the token that its requester would have brought."""
     spiffe_id = next(
         (each.spiffe_id for each in snapshot.services.values() if each.id == case.data_service), ""
     )

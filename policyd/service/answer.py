@@ -48,6 +48,26 @@ def write_answer(
     )
 
 
+def write_listing(
+    decision: Decision, *, request_id: str, decision_id: str, trace_id: bytes, receipt: pb.Receipt
+) -> pb.ListFieldsResponse:
+    """Return the answer to one question to ListFields."""
+    return pb.ListFieldsResponse(
+        decision_id=decision_id,
+        verdicts=[_group(group) for group in decision.groups],
+        obligations=list(_obligations(decision.obligations)),
+        request_id=request_id,
+        outcome=_OUTCOME[decision.outcome],
+        policy_digest=decision.policy_digest,
+        policy_version=decision.policy_version,
+        epoch=decision.epoch,
+        receipt=receipt,
+        trace_id=trace_id.hex(),
+        identification_risk=decision.identification_risk,
+        sensitivity=decision.sensitivity,
+    )
+
+
 def _group(group: VerdictGroup) -> pb.VerdictGroup:
     return pb.VerdictGroup(
         effect=_EFFECT[group.effect],

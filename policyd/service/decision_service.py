@@ -8,13 +8,13 @@ from pbac.v1 import decision_pb2_grpc
 
 from policyd.interceptors.call import call_of
 from policyd.service.node import Node
-from policyd.service.question import read_batch, read_question
+from policyd.service.question import read_batch, read_explain, read_listing, read_question
 
 MAX_BATCH = 100
 
 
 class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
-    """Check and BatchCheck; the base class answers the rest."""
+    """Check, BatchCheck, Explain and ListFields; the base class answers the rest."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -33,3 +33,17 @@ class DecisionServicer(decision_pb2_grpc.DecisionServiceServicer):
         timeout_s = context.time_remaining()
         answers = self._node.answer(request.checks, claims, call_of(context), timeout_s=timeout_s)
         return pb.BatchCheckResponse(answers=answers)
+
+    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:  # noqa: N802
+        """Decide one question, and say how the decision came about."""
+        claimed = read_explain(request)
+        timeout_s = context.time_remaining()
+        return self._node.explain(request.check, claimed, call_of(context), timeout_s=timeout_s)
+
+    def ListFields(  # noqa: N802
+        self, request: pb.ListFieldsRequest, context: grpc.ServicerContext
+    ) -> pb.ListFieldsResponse:
+        """List what the requester could have."""
+        claimed = read_listing(request)
+        timeout_s = context.time_remaining()
+        return self._node.list_fields(request, claimed, call_of(context), timeout_s=timeout_s)

@@ -10,13 +10,15 @@ from pbac.v1 import decision_pb2 as pb
 
 from policyd import canonical, clock, ids
 from policyd.decision.cache import Decider
+from policyd.decision.explain import explain
 from policyd.errors import NotServing, TokenError
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
 from policyd.ledger.record import Entry, decision_record
-from policyd.ledger.writer import Ledger
+from policyd.ledger.writer import Ledger, Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
-from policyd.service.answer import write_answer
+from policyd.service.answer import write_answer, write_listing
+from policyd.service.explanation import write_explanation
 
 STALE_AFTER_S = 5.0
 """How long a node goes on answering without having read the state to its end."""
@@ -42,8 +44,8 @@ class Current:
 class _Decided:
     decision: Decision
     decision_id: str
-    trace_id: bytes
     valid_for_ms: int
+    entry: Entry
 
 
 class Node:
@@ -137,33 +139,110 @@ class Node:
                 epoch that a question demands.
             LedgerBusy, LedgerClosed: nothing was recorded, so nothing is answered.
         """
-        current = self.current
-        wanted = max(check.at_least_epoch for check in checks)
-        if current.epoch < wanted:
-            raise NotServing(
-                f"this node is at epoch {current.epoch}, the question needs {wanted}: ask another"
-            )
+        current = self._at_least(max(check.at_least_epoch for check in checks))
         now = clock.now()
         decided: list[_Decided] = []
-        entries: list[Entry] = []
         for check, claimed in zip(checks, claims, strict=True):
             verified = self._verify(check.requester_token, call, now)
-            decision, until = current.decider.decide_until(Request(claimed, verified), now)
-            valid_for_ms = life_ms(verified, until=until, now=now)
-            each = _Decided(decision, ids.decision_id(), call.trace_id, valid_for_ms)
-            decided.append(each)
-            unknown = _unknown_names(current, claimed)
-            entries.append(
-                self._record(check, claimed, verified=verified, call=call, each=each, unknown=unknown)
-            )
-        receipts = self._ledger.append(entries, timeout_s=timeout_s)
-        # The record stands; whether its answer may still leave is asked again (DESIGN.md section 3.6).
-        _ = self.current
+            request = Request(claimed, verified)
+            decision, until = current.decider.decide_until(request, now)
+            decided.append(self._decided(current, check, request, decision, until=until, call=call))
+        return self._commit(checks, decided, call, timeout_s=timeout_s)
+
+    def explain(
+        self, check: pb.CheckRequest, claimed: Claimed, call: Call, *, timeout_s: float
+    ) -> pb.ExplainResponse:
+        """Decide one question, record that, and return the answer with how it came about.
+
+        Raises:
+            NotServing, LedgerBusy, LedgerClosed: as ``answer``.
+        """
+        current = self._at_least(check.at_least_epoch)
+        now = clock.now()
+        request = Request(claimed, self._verify(check.requester_token, call, now))
+        explanation = explain(current.decider.snapshot, request, now)
+        _, until = current.decider.decide_until(request, now)
+        each = self._decided(
+            current, check, request, explanation.decision, until=until, call=call, rpc="Explain"
+        )
+        return write_explanation(explanation, self._commit([check], [each], call, timeout_s=timeout_s)[0])
+
+    def list_fields(
+        self, listing: pb.ListFieldsRequest, claimed: Claimed, call: Call, *, timeout_s: float
+    ) -> pb.ListFieldsResponse:
+        """List what a requester could have, record that, and return the answer.
+
+        Raises:
+            NotServing, LedgerBusy, LedgerClosed: as ``answer``.
+        """
+        current = self._at_least(listing.at_least_epoch)
+        now = clock.now()
+        verified = self._verify(listing.requester_token, call, now)
+        decision = current.decider.list_fields(Request(claimed, verified), now, table=listing.table)
+        digest = canonical.listing_digest(
+            claimed,
+            _token_digest(verified, listing.requester_token),
+            table=listing.table,
+            at_least_epoch=listing.at_least_epoch,
+        )
+        each = self._record(
+            decision,
+            rpc="ListFields",
+            request_id=listing.request_id,
+            request_digest=digest,
+            valid_for_ms=0,
+            call=call,
+            unknown=[],
+        )
+        receipts = self._append([each.entry], timeout_s=timeout_s)
+        return write_listing(
+            decision,
+            request_id=listing.request_id,
+            decision_id=each.decision_id,
+            trace_id=call.trace_id,
+            receipt=pb.Receipt(origin=receipts.origin, index=receipts.first_index),
+        )
+
+    def _decided(
+        self,
+        current: Current,
+        check: pb.CheckRequest,
+        request: Request,
+        decision: Decision,
+        *,
+        until: Instant,
+        call: Call,
+        rpc: str = "Check",
+    ) -> _Decided:
+        """Return a decision with its ids and its record."""
+        claimed, verified = request.claimed, request.verified
+        digest = canonical.request_digest(
+            claimed,
+            _token_digest(verified, check.requester_token),
+            record_tokens=check.record_tokens,
+            want_receipt=check.want_receipt,
+            at_least_epoch=check.at_least_epoch,
+        )
+        return self._record(
+            decision,
+            rpc=rpc,
+            request_id=check.request_id,
+            request_digest=digest,
+            valid_for_ms=life_ms(verified, until=until, now=decision.at),
+            call=call,
+            unknown=_unknown_names(current, claimed),
+        )
+
+    def _commit(
+        self, checks: Sequence[pb.CheckRequest], decided: Sequence[_Decided], call: Call, *, timeout_s: float
+    ) -> list[pb.CheckResponse]:
+        """Record decisions in one commit, and return the answers."""
+        receipts = self._append([each.entry for each in decided], timeout_s=timeout_s)
         answers = []
         for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
             receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
             if check.want_receipt:
-                receipt.leaf = entries[number].leaf
+                receipt.leaf = each.entry.leaf
                 receipt.proof.extend(self._ledger.proof(receipt.index, receipts.size))
                 receipt.checkpoint = receipts.checkpoint
             answers.append(
@@ -171,12 +250,30 @@ class Node:
                     each.decision,
                     request_id=check.request_id,
                     decision_id=each.decision_id,
-                    trace_id=each.trace_id,
+                    trace_id=call.trace_id,
                     valid_for_ms=each.valid_for_ms,
                     receipt=receipt,
                 )
             )
         return answers
+
+    def _append(self, entries: Sequence[Entry], *, timeout_s: float) -> Receipts:
+        """Record, and then ask again whether an answer may leave (DESIGN.md section 3.6).
+
+        The process may have been stopped, or told to stop, since the snapshot was taken. The record
+        stands all the same.
+        """
+        receipts = self._ledger.append(entries, timeout_s=timeout_s)
+        _ = self.current
+        return receipts
+
+    def _at_least(self, epoch: int) -> Current:
+        current = self.current
+        if current.epoch < epoch:
+            raise NotServing(
+                f"this node is at epoch {current.epoch}, the question needs {epoch}: ask another"
+            )
+        return current
 
     def _verify(self, token: str, call: Call, now: Instant) -> Verified:
         try:
@@ -189,39 +286,37 @@ class Node:
 
     def _record(
         self,
-        check: pb.CheckRequest,
-        claimed: Claimed,
+        decision: Decision,
         *,
-        verified: Verified,
+        rpc: str,
+        request_id: str,
+        request_digest: bytes,
+        valid_for_ms: int,
         call: Call,
-        each: _Decided,
         unknown: list[str],
-    ) -> Entry:
-        token = verified.token
-        return decision_record(
-            each.decision,
-            decision_id=each.decision_id,
-            trace_id=each.trace_id,
+    ) -> _Decided:
+        decision_id = ids.decision_id()
+        entry = decision_record(
+            decision,
+            decision_id=decision_id,
+            trace_id=call.trace_id,
             span_id=ids.span_id(),
             parent_span_id=call.parent_span_id,
-            request_digest=canonical.request_digest(
-                claimed,
-                token.digest if token else canonical.token_digest(check.requester_token),
-                record_tokens=check.record_tokens,
-                want_receipt=check.want_receipt,
-                at_least_epoch=check.at_least_epoch,
-            ),
+            request_digest=request_digest,
             answer_digest=canonical.answer_digest(
-                each.decision,
-                request_id=check.request_id,
-                decision_id=each.decision_id,
-                valid_for_ms=each.valid_for_ms,
+                decision, request_id=request_id, decision_id=decision_id, valid_for_ms=valid_for_ms
             ),
             spiffe_id=call.spiffe_id,
-            valid_for_ms=each.valid_for_ms,
+            valid_for_ms=valid_for_ms,
             key=self._pseudonym_key,
             unknown_names=unknown,
+            rpc=rpc,
         )
+        return _Decided(decision, decision_id, valid_for_ms, entry)
+
+
+def _token_digest(verified: Verified, sent: str) -> bytes:
+    return verified.token.digest if verified.token else canonical.token_digest(sent)
 
 
 def _unknown_names(current: Current, claimed: Claimed) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -24,6 +25,7 @@ MAX_RECORD_TOKENS = 1_000
 YEARS = (1900, 2200)
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_TABLE = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_*]*(\.[A-Za-z0-9_ .:/*-]{1,128})?", re.ASCII)
 _MAX_NAME = 160
@@ -42,19 +44,7 @@ def read_question(check: pb.CheckRequest) -> Claimed:
     Raises:
         InvalidRequest: the question is malformed; says which part and what to do.
     """
-    _known(check)
-    if not _ID.fullmatch(check.request_id):
-        raise InvalidRequest("request_id must be 1 to 64 of [A-Za-z0-9._-]; use a fresh random one")
-    if not _ID.fullmatch(check.agreement_id):
-        raise InvalidRequest("agreement_id must be 1 to 64 of [A-Za-z0-9._-]")
-    action = _ACTIONS.get(check.action)
-    if action is None:
-        raise InvalidRequest("action must be one of release, match, verify, count, link")
-    purposes = tuple(check.purposes)
-    _distinct(purposes, "purposes", limit=MAX_PURPOSES)
-    for purpose in purposes:
-        if not _PURPOSE.fullmatch(purpose):
-            raise InvalidRequest("purposes must be ids of lower-case letters, digits and -")
+    base = _read_base(check)
     fields, used = tuple(check.fields), tuple(check.used_fields)
     if len(fields) + len(used) > MAX_NAMES:
         raise InvalidRequest(f"a question names at most {MAX_NAMES} fields; split it")
@@ -77,15 +67,31 @@ def read_question(check: pb.CheckRequest) -> Claimed:
         raise InvalidRequest(f"record_tokens has more than {MAX_RECORD_TOKENS} entries; split the question")
     if any(len(token) != 32 for token in check.record_tokens):
         raise InvalidRequest("record_tokens must be 32 bytes each")
-    return Claimed(
-        request_id=check.request_id,
-        agreement=check.agreement_id,
-        purposes=purposes,
-        action=action,
-        fields=fields,
-        used_fields=used,
-        years=years,
-    )
+    return replace(base, fields=fields, used_fields=used, years=years)
+
+
+def read_explain(request: pb.ExplainRequest) -> Claimed:
+    """Return what the caller of Explain claims.
+
+    Raises:
+        InvalidRequest: as ``read_question``, or there is no question.
+    """
+    _known(request)
+    if not request.HasField("check"):
+        raise InvalidRequest("check is absent: give the question to explain")
+    return read_question(request.check)
+
+
+def read_listing(listing: pb.ListFieldsRequest) -> Claimed:
+    """Return what the caller of ListFields claims, which names no field.
+
+    Raises:
+        InvalidRequest: the question is malformed; says which part and what to do.
+    """
+    base = _read_base(listing)
+    if listing.table and not _TABLE.fullmatch(listing.table):
+        raise InvalidRequest("table must be 1 to 64 of [A-Za-z0-9_]; leave it out for all tables")
+    return base
 
 
 def read_batch(batch: pb.BatchCheckRequest, *, limit: int) -> list[Claimed]:
@@ -109,6 +115,24 @@ def read_batch(batch: pb.BatchCheckRequest, *, limit: int) -> list[Claimed]:
     if len({claimed.request_id for claimed in found}) != len(found):
         raise InvalidRequest("two checks share a request_id; each question needs its own")
     return found
+
+
+def _read_base(message: pb.CheckRequest | pb.ListFieldsRequest) -> Claimed:
+    """Return what every question claims: agreement, purposes and action."""
+    _known(message)
+    if not _ID.fullmatch(message.request_id):
+        raise InvalidRequest("request_id must be 1 to 64 of [A-Za-z0-9._-]; use a fresh random one")
+    if not _ID.fullmatch(message.agreement_id):
+        raise InvalidRequest("agreement_id must be 1 to 64 of [A-Za-z0-9._-]")
+    action = _ACTIONS.get(message.action)
+    if action is None:
+        raise InvalidRequest("action must be one of release, match, verify, count, link")
+    purposes = tuple(message.purposes)
+    _distinct(purposes, "purposes", limit=MAX_PURPOSES)
+    for purpose in purposes:
+        if not _PURPOSE.fullmatch(purpose):
+            raise InvalidRequest("purposes must be ids of lower-case letters, digits and -")
+    return Claimed(message.request_id, message.agreement_id, purposes, action, fields=())
 
 
 def _known(message: Message) -> None:

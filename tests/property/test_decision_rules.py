@@ -18,7 +18,7 @@ from support.tiny_policy import load_tiny, tiny_files
 from support.tiny_registry import NOW, gives_no_more, owes_no_less
 from support.tiny_rules import Document, deny_rules, rule_sets, with_rules
 
-from policyd.decision.combine import Grade, Part, decide_purpose
+from policyd.decision.combine import Grade, Part, decide_trial, weigh
 from policyd.decision.decide import decide
 from policyd.decision.entitlement import attribute_values
 from policyd.decision.gates import Admitted, admit
@@ -133,7 +133,7 @@ def graded(snapshot: Snapshot, world: World, values: dict[str, object] | None = 
     admitted = admitted_of(snapshot, world)
     if values is None:
         values = dict(attribute_values(snapshot, admitted, question(world), world.purpose, now=NOW))
-    parts = decide_purpose(snapshot, admitted, world.purpose, world.action, values)
+    parts = decide_trial(snapshot, admitted, world.action, weigh(snapshot, admitted, world.purpose, values))
     return by_field(parts, snapshot.policy)
 
 

@@ -2,6 +2,8 @@
 
 from policyd_client.client import MAX_BATCH, PolicyClient
 from policyd_client.errors import AlreadyUsed, Expired, NoDecision, SealsNotLive, Withheld
+from policyd_client.explaining import ExplainedCheck, ExplainedCondition, ExplainedGroup, Explanation
+from policyd_client.listing import Listing
 from policyd_client.model import (
     UNEXPECTED_ANSWER,
     Action,
@@ -24,6 +26,11 @@ __all__ = [
     "Decision",
     "Effect",
     "Expired",
+    "ExplainedCheck",
+    "ExplainedCondition",
+    "ExplainedGroup",
+    "Explanation",
+    "Listing",
     "NoDecision",
     "Obligations",
     "Outcome",

@@ -17,6 +17,8 @@ from pbac.v1 import seal_pb2
 from policyd_client._clock import Clock, boot_seconds
 from policyd_client.epoch import EpochMemory
 from policyd_client.errors import NoDecision
+from policyd_client.explaining import Explanation, read_explanation
+from policyd_client.listing import Listing, read_listing
 from policyd_client.model import Action, Decision, Question
 from policyd_client.reading import read_answer, refuse
 from policyd_client.seals import SealStream, SealWatch
@@ -86,6 +88,22 @@ class PolicyClient:
                 "/pbac.v1.DecisionService/BatchCheck",
                 request_serializer=pb.BatchCheckRequest.SerializeToString,
                 response_deserializer=pb.BatchCheckResponse.FromString,
+            )
+            for channel in self._channels
+        ]
+        self._explain = [
+            channel.unary_unary(
+                "/pbac.v1.DecisionService/Explain",
+                request_serializer=pb.ExplainRequest.SerializeToString,
+                response_deserializer=pb.ExplainResponse.FromString,
+            )
+            for channel in self._channels
+        ]
+        self._list_fields = [
+            channel.unary_unary(
+                "/pbac.v1.DecisionService/ListFields",
+                request_serializer=pb.ListFieldsRequest.SerializeToString,
+                response_deserializer=pb.ListFieldsResponse.FromString,
             )
             for channel in self._channels
         ]
@@ -181,6 +199,64 @@ class PolicyClient:
             self._read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
             for question, answer in zip(asked, reply.answers, strict=True)
         )
+
+    def explain(
+        self, question: Question, *, traceparent: str | None = None, deadline_s: float | None = None
+    ) -> Explanation:
+        """Ask one question like ``check``, and return the decision with every check that took part.
+
+        Raises:
+            NoDecision, ValueError: as for ``check``.
+        """
+        at_least_epoch = self._epochs.highest
+        answer, sent_at_s = self._ask(
+            self._explain,
+            pb.ExplainRequest(check=_to_wire(question, at_least_epoch)),
+            deadline_s=deadline_s,
+            traceparent=traceparent,
+        )
+        decision = self._read(question, answer.answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
+        return read_explanation(decision, answer)
+
+    def list_fields(
+        self,
+        *,
+        agreement: str,
+        purposes: Sequence[str],
+        requester_token: str,
+        action: Action | str = Action.RELEASE,
+        table: str = "",
+        request_id: str | None = None,
+        traceparent: str | None = None,
+        deadline_s: float | None = None,
+    ) -> Listing:
+        """Return what the requester could have, of one `table` or of all; recorded, and no permission.
+
+        Raises:
+            NoDecision: no answer came, whatever the cause.
+            ValueError: as for ``check``.
+        """
+        base = Question(
+            agreement=agreement,
+            purposes=purposes,
+            requester_token=requester_token,
+            action=action,
+            request_id=request_id,
+        )
+        request = pb.ListFieldsRequest(
+            request_id=base.request_id or "",
+            requester_token=requester_token,
+            agreement_id=agreement,
+            purposes=base.purposes,
+            action=_ACTIONS[Action(base.action)],
+            table=table,
+            at_least_epoch=self._epochs.highest,
+        )
+        answer, _ = self._ask(self._list_fields, request, deadline_s=deadline_s, traceparent=traceparent)
+        listing = read_listing(request, answer)
+        if not listing.unexpected:
+            self._epochs.saw(listing.epoch)
+        return listing
 
     def watch_seals(self) -> SealWatch:
         """Return a watch over this data service's seals; it connects in the background.

@@ -35,7 +35,26 @@ def request_digest(request: pb.CheckRequest) -> bytes:
     return hashlib.sha256(encode_request(request)).digest()
 
 
-def answer_digest(answer: pb.CheckResponse) -> bytes:
+def listing_digest(request: pb.ListFieldsRequest) -> bytes:
+    """Return the digest of a question to ListFields as it was sent, 32 bytes.
+
+    Raises:
+        ValueError: the action has no encoding.
+    """
+    parts: list[Part] = [
+        "pbac.v1/listing",
+        request.request_id,
+        hashlib.sha256(request.requester_token.encode()).digest(),
+        request.agreement_id,
+        list(request.purposes),
+        _word(_ACTIONS, request.action, "action"),
+        request.table,
+        request.at_least_epoch,
+    ]
+    return hashlib.sha256(encode(parts)).digest()
+
+
+def answer_digest(answer: pb.CheckResponse | pb.ListFieldsResponse) -> bytes:
     """Return the digest of an answer as it was received, 32 bytes.
 
     Raises:
@@ -64,8 +83,8 @@ def encode_request(request: pb.CheckRequest) -> bytes:
     )
 
 
-def encode_answer(answer: pb.CheckResponse) -> bytes:
-    """Return the encoding of an answer, which ``answer_digest`` hashes."""
+def encode_answer(answer: pb.CheckResponse | pb.ListFieldsResponse) -> bytes:
+    """Return the encoding of an answer, which ``answer_digest`` hashes; a listing is valid for 0 ms."""
     return encode(
         [
             "pbac.v1/answer",
@@ -77,7 +96,7 @@ def encode_answer(answer: pb.CheckResponse) -> bytes:
             answer.policy_digest,
             answer.policy_version,
             answer.epoch,
-            answer.valid_for_ms,
+            answer.valid_for_ms if isinstance(answer, pb.CheckResponse) else 0,
             answer.identification_risk,
             answer.sensitivity,
         ]

@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 _AUTHORITY = re.compile(r"[0-9]{3}", re.ASCII)
 
 
-def read_obligations(answer: pb.CheckResponse, outcome: Outcome) -> Obligations:
+def read_obligations(answer: pb.CheckResponse | pb.ListFieldsResponse, outcome: Outcome) -> Obligations:
     """Return the obligations; every one must be known, and each kind but `rows` and `setting` comes once."""
     once: dict[str, int] = {}
     years: frozenset[int] | None = None

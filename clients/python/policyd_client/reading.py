@@ -27,7 +27,7 @@ MAX_VALID_MS = 60_000
 UNITS = frozenset({"month", "year", "academic-year", "outward-postcode", "postcode-area"})
 """The units of ``generalise`` that this version knows how to explain to its caller."""
 
-_OUTCOMES = {
+OUTCOMES = {
     pb.OUTCOME_RELEASE: Outcome.RELEASE,
     pb.OUTCOME_PARTIAL: Outcome.PARTIAL,
     pb.OUTCOME_WITHHOLD: Outcome.WITHHOLD,
@@ -37,9 +37,9 @@ _EFFECTS = {
     pb.EFFECT_TRANSFORM: Effect.TRANSFORM,
     pb.EFFECT_WITHHOLD: Effect.WITHHOLD,
 }
-_DECISION_ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+DECISION_ID = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _POLICY_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
+TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
 _ORIGIN = re.compile(r"[!-~]{1,255}", re.ASCII)
 _SENSITIVITY = re.compile(r"A?B?C?D?E?", re.ASCII)
@@ -66,8 +66,8 @@ def refuse(question: Question, why: str, *, clock: Clock, answer: pb.CheckRespon
     now_s = clock()
     return Decision(
         request_id=question.request_id or "",
-        decision_id=_or_empty(_DECISION_ID, ours.decision_id),
-        trace_id=_or_empty(_TRACE_ID, ours.trace_id),
+        decision_id=or_empty(DECISION_ID, ours.decision_id),
+        trace_id=or_empty(TRACE_ID, ours.trace_id),
         outcome=Outcome.WITHHOLD,
         verdicts=MappingProxyType(dict.fromkeys(question.names, verdict)),
         obligations=Obligations(),
@@ -89,10 +89,10 @@ def _read(
 ) -> Decision:
     if answer.request_id != question.request_id:
         raise Unexpected(f"it answers question {quote(answer.request_id)}, not `{question.request_id}`")
-    outcome = _OUTCOMES.get(answer.outcome)
+    outcome = OUTCOMES.get(answer.outcome)
     if outcome is None:
         raise Unexpected(f"outcome {answer.outcome} is not known")
-    _check_record(answer, at_least_epoch)
+    check_record(answer, at_least_epoch)
     verdicts = _read_verdicts(question, answer)
     _check_outcome(question, outcome, verdicts)
     obligations = read_obligations(answer, outcome)
@@ -118,11 +118,15 @@ def _read(
     )
 
 
-def _check_record(answer: pb.CheckResponse, at_least_epoch: int) -> None:
-    """Refuse an answer whose ids, digests, class or place in the ledger are not well formed."""
-    if not _DECISION_ID.fullmatch(answer.decision_id):
+def check_record(answer: pb.CheckResponse | pb.ListFieldsResponse, at_least_epoch: int) -> None:
+    """Refuse an answer whose ids, digests, class or place in the ledger are not well formed.
+
+    Raises:
+        Unexpected: says which one.
+    """
+    if not DECISION_ID.fullmatch(answer.decision_id):
         raise Unexpected(f"decision id {quote(answer.decision_id)} is malformed")
-    if not _TRACE_ID.fullmatch(answer.trace_id):
+    if not TRACE_ID.fullmatch(answer.trace_id):
         raise Unexpected(f"trace id {quote(answer.trace_id)} is malformed")
     if not _POLICY_DIGEST.fullmatch(answer.policy_digest):
         raise Unexpected(f"policy digest {quote(answer.policy_digest)} is malformed")
@@ -141,7 +145,7 @@ def _read_verdicts(question: Question, answer: pb.CheckResponse) -> MappingProxy
     found: dict[str, Verdict] = {}
     asked = frozenset(question.names)
     for group in answer.verdicts:
-        verdict = _read_verdict(group)
+        verdict = read_verdict(group)
         for name in group.fields:
             if name not in asked:
                 raise Unexpected(f"it has a verdict on {quote(name)}, which was not asked")
@@ -154,7 +158,12 @@ def _read_verdicts(question: Question, answer: pb.CheckResponse) -> MappingProxy
     return MappingProxyType({name: found[name] for name in question.names})
 
 
-def _read_verdict(group: pb.VerdictGroup) -> Verdict:
+def read_verdict(group: pb.VerdictGroup) -> Verdict:
+    """Return the verdict that a group of names shares.
+
+    Raises:
+        Unexpected: a part of it is not known, or two do not go together.
+    """
     effect = _EFFECTS.get(group.effect)
     if effect is None:
         raise Unexpected(f"effect {group.effect} is not known")
@@ -219,5 +228,6 @@ def _check_life(valid_for_ms: int, *, elapsed: bool) -> None:
         raise Unexpected(f"its {valid_for_ms} ms were over when it arrived")
 
 
-def _or_empty(pattern: re.Pattern[str], text: str) -> str:
+def or_empty(pattern: re.Pattern[str], text: str) -> str:
+    """Return text from the wire if it has the form it must have."""
     return text if pattern.fullmatch(text) else ""

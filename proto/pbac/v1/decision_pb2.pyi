@@ -237,24 +237,60 @@ class ExplainRequest(_message.Message):
     def __init__(self, check: _Optional[_Union[CheckRequest, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("answer", "steps")
+    __slots__ = ("answer", "steps", "groups", "not_shown")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    NOT_SHOWN_FIELD_NUMBER: _ClassVar[int]
     answer: CheckResponse
     steps: _containers.RepeatedCompositeFieldContainer[ExplainStep]
-    def __init__(self, answer: _Optional[_Union[CheckResponse, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ExplainStep, _Mapping]]] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[ExplainGroup]
+    not_shown: int
+    def __init__(self, answer: _Optional[_Union[CheckResponse, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ExplainStep, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[ExplainGroup, _Mapping]]] = ..., not_shown: _Optional[int] = ...) -> None: ...
+
+class ExplainGroup(_message.Message):
+    __slots__ = ("steps",)
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[ExplainStep]
+    def __init__(self, steps: _Optional[_Iterable[_Union[ExplainStep, _Mapping]]] = ...) -> None: ...
 
 class ExplainStep(_message.Message):
-    __slots__ = ("check", "result", "why", "place")
+    __slots__ = ("check", "result", "why", "place", "reason", "purpose", "fields", "conditions")
     CHECK_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     check: str
     result: str
     why: str
     place: str
-    def __init__(self, check: _Optional[str] = ..., result: _Optional[str] = ..., why: _Optional[str] = ..., place: _Optional[str] = ...) -> None: ...
+    reason: str
+    purpose: str
+    fields: int
+    conditions: _containers.RepeatedCompositeFieldContainer[ExplainCondition]
+    def __init__(self, check: _Optional[str] = ..., result: _Optional[str] = ..., why: _Optional[str] = ..., place: _Optional[str] = ..., reason: _Optional[str] = ..., purpose: _Optional[str] = ..., fields: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[ExplainCondition, _Mapping]]] = ...) -> None: ...
+
+class ExplainCondition(_message.Message):
+    __slots__ = ("attribute", "condition", "value", "source", "result", "clause", "alternative")
+    ATTRIBUTE_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    CLAUSE_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVE_FIELD_NUMBER: _ClassVar[int]
+    attribute: str
+    condition: str
+    value: str
+    source: str
+    result: str
+    clause: int
+    alternative: int
+    def __init__(self, attribute: _Optional[str] = ..., condition: _Optional[str] = ..., value: _Optional[str] = ..., source: _Optional[str] = ..., result: _Optional[str] = ..., clause: _Optional[int] = ..., alternative: _Optional[int] = ...) -> None: ...
 
 class ListFieldsRequest(_message.Message):
     __slots__ = ("request_id", "requester_token", "agreement_id", "purposes", "action", "table", "at_least_epoch")
@@ -275,14 +311,32 @@ class ListFieldsRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., requester_token: _Optional[str] = ..., agreement_id: _Optional[str] = ..., purposes: _Optional[_Iterable[str]] = ..., action: _Optional[_Union[Action, str]] = ..., table: _Optional[str] = ..., at_least_epoch: _Optional[int] = ...) -> None: ...
 
 class ListFieldsResponse(_message.Message):
-    __slots__ = ("decision_id", "verdicts", "obligations")
+    __slots__ = ("decision_id", "verdicts", "obligations", "request_id", "outcome", "policy_digest", "policy_version", "epoch", "receipt", "trace_id", "identification_risk", "sensitivity")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     OBLIGATIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    POLICY_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    IDENTIFICATION_RISK_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITY_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     verdicts: _containers.RepeatedCompositeFieldContainer[VerdictGroup]
     obligations: _containers.RepeatedCompositeFieldContainer[Obligation]
-    def __init__(self, decision_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[VerdictGroup, _Mapping]]] = ..., obligations: _Optional[_Iterable[_Union[Obligation, _Mapping]]] = ...) -> None: ...
+    request_id: str
+    outcome: Outcome
+    policy_digest: str
+    policy_version: int
+    epoch: int
+    receipt: Receipt
+    trace_id: str
+    identification_risk: int
+    sensitivity: str
+    def __init__(self, decision_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[VerdictGroup, _Mapping]]] = ..., obligations: _Optional[_Iterable[_Union[Obligation, _Mapping]]] = ..., request_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., policy_digest: _Optional[str] = ..., policy_version: _Optional[int] = ..., epoch: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., trace_id: _Optional[str] = ..., identification_risk: _Optional[int] = ..., sensitivity: _Optional[str] = ...) -> None: ...
 
 class ReportReleaseRequest(_message.Message):
     __slots__ = ("decision_id", "rows", "obligations_met", "result_digest", "checkpoints")

@@ -119,15 +119,17 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Explain decides like Check and lists every gate and rule that took part, without counterfactuals
-        for data services (AMENDMENTS item 10). Recorded.
+        """Explain decides like Check and lists every gate and rule that took part. No counterfactuals for data
+        services: what another purpose, agreement or setting would give is for authors and auditors, later.
+        Recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFields(self, request, context):
-        """ListFields answers what the requester could have for the declared purpose. Recorded.
+        """ListFields answers what the requester could have for the declared purposes: a decision with the
+        same authentication and the same gates. Recorded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policyd_client import ExplainedCheck, ExplainedCondition, ExplainedGroup, Explanation
 from support.server import Site
 
+from policyd.cli.explanation import show_explanation
 from policyd.reasons import Reason
 from policyd.server import Server
 
@@ -76,6 +78,86 @@ def test_json_has_the_documented_keys(check: Any) -> None:
         assert list(verdict) == ["effect", "reason", "rule", "transform"]
         assert verdict["reason"] in set(Reason)
     assert list(document["ledger"]) == ["origin", "index"]
+
+
+REFUSED_AS_A_WHOLE = """\
+the question
+  passed          gate:1:data-service
+      the data service is registered and active
+  passed          gate:2:token
+      the requester's token holds
+  passed          gate:2:requester
+      the requester is registered and active
+  passed          gate:2:organisation
+      the requester's organisation is active and verified
+  passed          gate:3:agreement
+      the agreement is in force for this requester and data service
+  passed          gate:3:setting
+      the agreement names the data service's setting
+  failed          gate:3:action  ACTION_NOT_APPROVED
+      the agreement names the action
+"""
+RULES = """\
+KS4.A, KS4.B, KS4.C and 1 more
+  failed          gate:7:years  YEAR_NOT_IN_AGREEMENT  (fields: 2)
+      the year is stated
+  not-applicable  a-rule  (fields: 4, research)  rules/a.yaml:3
+      Because.
+      false $.accreditation.status Equals valid: saw expired (registry)
+      error $.accreditation.level Equals full: there is none (registry)
+not shown: 7 rules about other questions, or beyond the first 200
+"""
+
+
+def test_an_explanation_of_a_refusal_follows_the_decision(check: Any) -> None:
+    """`--explain` adds every check of the gates up to the one that refused, word for word."""
+    result = check(*GOOD, "--field", "KS4.KS4_ATT8", "--action", "match", "--explain")
+
+    assert result.exit_code == 3
+    assert result.stdout.startswith("WITHHOLD  decision ")
+    assert result.stdout[result.stdout.index("the question\n") :] == REFUSED_AS_A_WHOLE
+
+
+def test_rules_are_printed_with_place_reason_and_what_they_saw(capsys: pytest.CaptureFixture[str]) -> None:
+    """A group's names are cut short; a missing value says so."""
+    conditions = (
+        ExplainedCondition("accreditation.status", "Equals valid", "expired", "registry", "false", 0, 0),
+        ExplainedCondition("accreditation.level", "Equals full", "", "registry", "error", 0, 0),
+    )
+    checks = (
+        ExplainedCheck(
+            "gate:7:years", "failed", "YEAR_NOT_IN_AGREEMENT", "the year is stated", "", "", 2, ()
+        ),
+        ExplainedCheck(
+            "a-rule", "not-applicable", "NONE", "Because.", "rules/a.yaml:3", "research", 4, conditions
+        ),
+    )
+    group = ExplainedGroup(("KS4.A", "KS4.B", "KS4.C", "KS4.D"), checks)
+    decision: Any = None  # is not printed here
+
+    show_explanation(Explanation(decision, (), (group,), 7))
+
+    assert capsys.readouterr().out == RULES
+
+
+def test_an_explanation_says_why_each_name_came_out_as_it_did(check: Any) -> None:
+    """The deciding rule is there with its place, and as JSON the whole tree with its keys."""
+    arguments = (*GOOD, "--field", "KS4.KS4_ATT8", "--field", "SC_Pupil.NoSuch", "--explain")
+
+    text = check(*arguments).stdout
+    document = json.loads(check(*arguments, "--json").stdout)
+
+    rule = document["verdicts"]["KS4.KS4_ATT8"]["rule"]
+    assert f"  passed          {rule}  (fields: 1, academic-research)  rules/" in text
+    assert "  failed          gate:6:field  FIELD_UNKNOWN  (fields: 1)" in text
+    assert list(document["explanation"]) == ["question", "groups", "not_shown"]
+    names = [group["names"] for group in document["explanation"]["groups"]]
+    assert names == [["KS4.KS4_ATT8"], ["SC_Pupil.NoSuch"]]
+    for group in document["explanation"]["groups"]:
+        for step in group["checks"]:
+            assert list(step) == [
+                *("check", "result", "reason", "why", "place", "purpose", "fields", "conditions"),
+            ]
 
 
 @pytest.mark.parametrize(
