@@ -265,12 +265,16 @@ def _check_count(select: exp.Select, outputs: tuple[Output, ...]) -> None:
             argument = node.this
             if isinstance(argument, exp.Distinct) and len(argument.expressions) == 1:
                 argument = argument.expressions[0]
-            if isinstance(argument, exp.Column | exp.Star):
+            if _is_column(argument) or type(node.this) is exp.Star:
                 continue
-        elif isinstance(node, exp.Column) and not isinstance(node.this, exp.Star):
+        elif _is_column(node):
             continue
         raise Refused("aggregates are COUNT(*) and COUNT of one column, with nothing around them")
     _check_count_order(select, outputs)
+
+
+def _is_column(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Column) and not isinstance(node.this, exp.Star)
 
 
 def _check_count_order(select: exp.Select, outputs: tuple[Output, ...]) -> None:
