@@ -27,7 +27,8 @@ from policyd_client import (
 
 from policyd.demo.rewrite import SEAL_FUNCTION, SEALED_TABLE, Guarded, rewrite
 from policyd.demo.schema import Schema
-from policyd.demo.statement import Kind, Refused, Statement, declare, fields_of
+from policyd.demo.statement import Kind, Statement, declare, fields_of
+from policyd.demo.syntax import Refused
 from policyd.demo.transforms import (
     FUNCTION_OF,
     Pseudonymise,
@@ -48,8 +49,6 @@ _PROGRESS_STEPS = 100_000
 _FUNCTIONS = frozenset(
     {
         "count",
-        "sum",
-        "avg",
         "min",
         "lower",
         "upper",
@@ -265,6 +264,7 @@ def protect_counts(
 ) -> tuple[tuple[Row, ...], int]:
     """Leave out groups, and blank cells, about fewer pupils than the minimum; round the rest.
 
+    A number of different values is blank under the minimum too: no number shown is under it.
     Returns the rows to hand on, without their hidden numbers, and how many groups and cells were too
     small. A count without groups always has its one row, blank when there are too few pupils.
     """
@@ -272,12 +272,11 @@ def protect_counts(
         return tuple(rows), 0
     least = obligations.min_cell_count or 1
     width = len(guarded.outputs)
-    grouped = any(output.kind is Kind.KEY for output in guarded.outputs)
     shown: list[Row] = []
     suppressed = 0
     for row in rows:
         everyone, *each = row[width:]
-        if _fewer(everyone, least) and grouped:
+        if _fewer(everyone, least) and guarded.grouped:
             suppressed += 1
             continue
         pupils = iter(each)
@@ -285,7 +284,7 @@ def protect_counts(
         for output, value in zip(guarded.outputs, row[:width], strict=True):
             if output.kind is not Kind.AGGREGATE:
                 cells.append(value)
-            elif _fewer(next(pupils), least) or _fewer(everyone, least):
+            elif any(_fewer(number, least) for number in (everyone, next(pupils), value)):
                 cells.append(None)
                 suppressed += 1
             else:
@@ -301,4 +300,4 @@ def _fewer(pupils: Value, least: int) -> bool:
 def _rounded(value: Value, base: int | None) -> Value:
     if base is None:
         return value
-    return round(value, 1) if isinstance(value, float) else round_half_up(value, base)
+    return round_half_up(value, base)

@@ -14,7 +14,8 @@ from policyd_client.model import Effect, Obligations, StepKind, Verdict
 from sqlglot import exp
 
 from policyd.demo.schema import Schema, Table
-from policyd.demo.statement import Kind, Output, Refused, Statement
+from policyd.demo.statement import Kind, Output, Statement
+from policyd.demo.syntax import Refused
 from policyd.demo.transforms import FUNCTION_OF, knows
 
 SEALED_TABLE = "sealed_token"
@@ -27,8 +28,9 @@ class Guarded:
     """A query that may run: its text and values, and what each column of its result is.
 
     ``outputs`` are the columns to hand on; behind them the result has one hidden number for the group
-    and one for each aggregate: how many pupils it is about (``hidden`` in all). ``cut`` are the labels
-    of the outputs that were left out. ``reads`` are the base columns that it needs.
+    and one for each aggregate: how many pupils it is about (``hidden`` in all). ``grouped``: a row is a
+    group, and without enough pupils it is not there. ``cut`` are the labels of the outputs that were
+    left out. ``reads`` are the base columns that it needs.
     """
 
     sql: str
@@ -36,6 +38,7 @@ class Guarded:
     outputs: tuple[Output, ...]
     cut: tuple[str, ...]
     hidden: int
+    grouped: bool
     reads: frozenset[tuple[str, str]]
 
 
@@ -65,7 +68,8 @@ def rewrite(
     ``verdicts`` count as withheld.
 
     Raises:
-        Refused: nothing is left, a used field is withheld, or a step is not known.
+        Refused: nothing is left, of the whole or of one table, a used field is withheld, a step is not
+            known, or the order would show what rounding hides.
     """
     if statement.wildcard:
         raise Refused("a `*` cannot run; name the columns")
@@ -86,12 +90,22 @@ def rewrite(
             "expressions",
             [_label(node.unalias(), output.label) for node, output in zip(projections, outputs, strict=True)],
         )
+    if obligations.round_to is not None:
+        _check_order(tree, outputs)
+    columns = {
+        alias: {column.name for column in tree.find_all(exp.Column) if column.table == alias}
+        for alias in statement.tables
+    }
+    for alias, table in statement.tables.items():
+        if not columns[alias] and f"{table.name}.{table.pupil}" not in statement.used_fields:
+            # SECURITY: its rows would still decide how many come out
+            # (test_a_table_with_nothing_left_is_not_joined)
+            raise Refused(f"every column of `{alias}` that was asked for is withheld")
     hidden = _add_pupil_counts(tree, statement, outputs)
     reads: set[tuple[str, str]] = set()
     for node in list(tree.find_all(exp.Table)):
         alias = node.alias or node.name
         alias = next(known for known in statement.tables if known.casefold() == alias.casefold())
-        columns = {column.name for column in tree.find_all(exp.Column) if column.table == alias} - {_PUPIL}
         view = _Narrow(
             schema=schema,
             table=statement.tables[alias],
@@ -101,7 +115,7 @@ def rewrite(
             values=values,
             reads=reads,
         )
-        node.replace(view.of(sorted(columns)).subquery(exp.to_identifier(alias, quoted=True)))
+        node.replace(view.of(sorted(columns[alias])).subquery(exp.to_identifier(alias, quoted=True)))
     if not statement.outputs:
         tree = exp.select(exp.Exists(this=tree))
     return Guarded(
@@ -110,6 +124,7 @@ def rewrite(
         outputs=outputs or (Output("exists", Kind.VALUE, frozenset(statement.used_fields)),),
         cut=tuple(out.label for out, keep in zip(statement.outputs, kept, strict=True) if not keep),
         hidden=hidden,
+        grouped=tree.args.get("group") is not None,
         reads=frozenset(reads),
     )
 
@@ -125,18 +140,36 @@ def _label(node: exp.Expr, label: str) -> exp.Expr:
 
 
 def _add_pupil_counts(tree: exp.Select, statement: Statement, outputs: tuple[Output, ...]) -> int:
-    """Add to a count, behind its columns, how many pupils the group and each aggregate are about."""
+    """Count pupils, each once, and add behind the columns how many the group and each count are about.
+
+    SECURITY: a count of rows would weigh a pupil by the rows there are of them, which rounding and the
+    minimum know nothing of (test_a_count_counts_each_pupil_once).
+    """
     if not any(output.kind is Kind.AGGREGATE for output in outputs):
         return 0
-    everyone = [_pupil(alias) for alias in statement.tables]
-    counts = [_fewest([_distinct(pupil) for pupil in everyone])]
-    for node, output in zip(list(tree.expressions), outputs, strict=True):
+    first = next(iter(statement.tables))
+    counts = [_fewest([_distinct(_pupil(alias)) for alias in statement.tables])]
+    shown: list[exp.Expr] = []
+    for node, output in zip(tree.expressions, outputs, strict=True):
+        count = node.unalias()
         if output.kind is Kind.AGGREGATE:
-            columns = [column.copy() for column in node.find_all(exp.Column)]
-            whose = [_distinct(_where_present(_pupil(column.table), column)) for column in columns]
-            counts.append(_fewest(whose) if whose else counts[0].copy())
-    tree.set("expressions", [*tree.expressions, *counts])
+            column = count.find(exp.Column)
+            # every row of a join has a row of the first table
+            whose = _pupil(first) if column is None else _where_present(_pupil(column.table), column.copy())
+            counts.append(_distinct(whose))
+            if not isinstance(count.this, exp.Distinct):
+                count = _distinct(whose.copy())
+        shown.append(_label(count, output.label))
+    tree.set("expressions", [*shown, *counts])
     return len(counts)
+
+
+def _check_order(tree: exp.Select, outputs: tuple[Output, ...]) -> None:
+    counts = {output.label.casefold() for output in outputs if output.kind is Kind.AGGREGATE}
+    order = tree.args.get("order")
+    for sort in order.expressions if order else ():
+        if not sort.this.table and sort.this.name.casefold() in counts:
+            raise Refused(f"sorting on `{sort.this.name}`, which is rounded; sort the rows that come out")
 
 
 def _pupil(alias: str) -> exp.Column:

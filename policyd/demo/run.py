@@ -14,8 +14,8 @@ from policyd.demo.cast import SETTINGS, sealed_pupil
 from policyd.demo.dataservice import Answer, DataService
 from policyd.demo.proof import check
 from policyd.demo.scenarios import SCENARIOS, SCHOOL, Scenario
-from policyd.demo.statement import Refused
 from policyd.demo.story import Story
+from policyd.demo.syntax import Refused
 from policyd.demo.tables import SCHEMA
 
 SEALS_READY_S = 10.0

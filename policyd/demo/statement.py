@@ -1,8 +1,7 @@
 """Work out from SQL text which fields a query touches; refuse what cannot be worked out completely.
 
-One SELECT over catalogue tables, joined with ON, or ``SELECT EXISTS (SELECT 1 ...)``. Every kind of
-syntax node, and every option of it, has to be on the list below: what sqlglot learns to parse later
-is refused until someone has thought about it.
+One SELECT over catalogue tables, joined with ON, or ``SELECT EXISTS (SELECT 1 ...)``, in the syntax that
+syntax.py admits.
 """
 
 from __future__ import annotations
@@ -11,64 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-import sqlglot
 from policyd_client.model import Action
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from policyd.demo.schema import Schema, Table
-
-MAX_CHARACTERS = 10_000
-
-_BINARY = ("this", "expression")
-_ALLOWED: Mapping[type[exp.Expr], tuple[str, ...]] = {
-    exp.Select: ("expressions", "from_", "joins", "where", "group", "order", "limit", "offset", "distinct"),
-    exp.Distinct: ("expressions",),
-    exp.From: ("this",),
-    exp.Join: ("this", "side", "kind", "on"),
-    exp.Table: ("this", "alias"),
-    exp.TableAlias: ("this",),
-    exp.Where: ("this",),
-    exp.Group: ("expressions",),
-    exp.Order: ("expressions",),
-    exp.Ordered: ("this", "desc", "nulls_first"),
-    exp.Limit: ("expression",),
-    exp.Offset: ("expression",),
-    exp.Column: ("this", "table"),
-    exp.Identifier: ("this", "quoted"),
-    exp.Alias: ("this", "alias"),
-    exp.Star: (),
-    exp.Literal: ("this", "is_string"),
-    exp.Boolean: ("this",),
-    exp.Null: (),
-    exp.Exists: ("this",),
-    exp.And: _BINARY,
-    exp.Or: _BINARY,
-    exp.Not: ("this",),
-    exp.Paren: ("this",),
-    exp.Neg: ("this",),
-    exp.EQ: _BINARY,
-    exp.NEQ: _BINARY,
-    exp.GT: _BINARY,
-    exp.GTE: _BINARY,
-    exp.LT: _BINARY,
-    exp.LTE: _BINARY,
-    exp.Is: _BINARY,
-    exp.Like: _BINARY,
-    exp.In: ("this", "expressions"),
-    exp.Between: ("this", "low", "high"),
-    exp.Count: ("this", "big_int"),
-    exp.Sum: ("this",),
-    exp.Avg: ("this",),
-    exp.Lower: ("this",),
-    exp.Upper: ("this",),
-    exp.Length: ("this",),
-    exp.Substring: ("this", "start", "length"),
-    exp.Coalesce: ("this", "expressions"),
-    exp.Round: ("this", "decimals"),
-    exp.Abs: ("this",),
-}
-_AGGREGATES = (exp.Count, exp.Sum, exp.Avg)
+from policyd.demo.syntax import Refused, bind_literals, read_select
 
 STRENGTH: Mapping[Action, int] = {
     Action.COUNT: 0,
@@ -78,10 +24,6 @@ STRENGTH: Mapping[Action, int] = {
     Action.LINK: 2,
 }
 """How much an action lets out; a caller may declare what the statement is, or something stronger."""
-
-
-class Refused(Exception):
-    """The statement cannot be worked out completely, so nothing was asked and nothing runs."""
 
 
 class Kind(StrEnum):
@@ -127,8 +69,7 @@ def fields_of(sql: str, schema: Schema) -> Statement:
     Raises:
         Refused: it is not one SELECT of the supported form, or names something unknown.
     """
-    tree = _parse(sql)
-    _check_nodes(tree)
+    tree = read_select(sql)
     inner = _peel_exists(tree)
     select = tree if inner is None else inner
     if sum(1 for _ in select.find_all(exp.Select, exp.Exists)) > 1:
@@ -145,17 +86,16 @@ def fields_of(sql: str, schema: Schema) -> Statement:
         action, leaving, outputs = Action.VERIFY, [], ()
     elif outputs and any(output.kind is Kind.AGGREGATE for output in outputs):
         _check_count(select, outputs)
+        _check_count_joins(select, tables)
         action = Action.COUNT
     else:
         if select.args.get("group"):
             raise Refused("GROUP BY without an aggregate; write SELECT DISTINCT")
         action = Action.RELEASE
-    if not (leaving or used or wildcards):
-        # SPEC: counting rows of pupils uses the one thing that makes a row a pupil's
-        used = [f"{table.name}.{table.pupil}" for table in tables.values()]
+    used.extend(_unnamed(select, tables, wildcards))
     return Statement(
         tree=select,
-        values=_bind_literals(select),
+        values=bind_literals(select),
         tables=tables,
         outputs=outputs,
         fields=tuple(dict.fromkeys((*wildcards, *leaving))),
@@ -176,45 +116,6 @@ def declare(derived: Action, declared: Action | None) -> Action:
     if STRENGTH[declared] < STRENGTH[derived]:
         raise Refused(f"declared as `{declared}`, but the statement is a `{derived}`")
     return declared
-
-
-def _parse(sql: str) -> exp.Select:
-    if len(sql) > MAX_CHARACTERS:
-        raise Refused(f"over {MAX_CHARACTERS} characters")
-    try:
-        statements = sqlglot.parse(sql, dialect="sqlite")
-    except (SqlglotError, RecursionError) as error:
-        # sqlglot quotes the statement, values and all, so its text goes no further
-        raise Refused("not SQL that can be read") from error
-    if len(statements) != 1:
-        raise Refused(f"{len(statements)} statements; ask for one at a time")
-    tree = statements[0]
-    if type(tree) is not exp.Select:
-        raise Refused("not a SELECT")
-    return tree
-
-
-def _check_nodes(tree: exp.Select) -> None:
-    for node in tree.walk():
-        options = _ALLOWED.get(type(node))
-        if options is None:
-            name = node.name if isinstance(node, exp.Anonymous) else type(node).__name__
-            raise Refused(f"`{name}` is not supported")
-        for option, value in node.args.items():
-            if value and option not in options:
-                raise Refused(f"`{option.strip('_')}` of `{type(node).__name__}` is not supported")
-        if isinstance(node, exp.Join) and (
-            node.args.get("on") is None
-            or node.side not in {"", "LEFT"}
-            or node.kind not in {"", "INNER", "OUTER"}
-        ):
-            raise Refused("only JOIN ... ON and LEFT JOIN ... ON are supported")
-        if isinstance(node, exp.Limit | exp.Offset) and not _is_integer(node.expression):
-            raise Refused("LIMIT and OFFSET take a whole number")
-
-
-def _is_integer(node: exp.Expr | None) -> bool:
-    return isinstance(node, exp.Literal) and not node.is_string and node.name.isdigit()
 
 
 def _peel_exists(tree: exp.Select) -> exp.Select | None:
@@ -293,7 +194,7 @@ def _read_outputs(
             chosen = [_alias(wanted, tables)] if wanted else list(tables)
             wildcards.extend(f"{tables[alias].name}.*" for alias in chosen if alias is not None)
             continue
-        kind = Kind.AGGREGATE if node.find(*_AGGREGATES) else Kind.KEY if node.sql() in keys else Kind.VALUE
+        kind = Kind.AGGREGATE if node.find(exp.Count) else Kind.KEY if node.sql() in keys else Kind.VALUE
         fields = frozenset(_field(column, tables) for column in node.find_all(exp.Column))
         label = projection.alias or (
             node.name if isinstance(node, exp.Column) else f"column{len(outputs) + 1}"
@@ -310,7 +211,7 @@ def _used_fields(select: exp.Select, tables: Mapping[str, Table], outputs: tuple
     parts = (select.args.get(part) for part in ("where", "group", "order"))
     used: list[str] = []
     for place in (*(select.args.get("joins") or ()), *(part for part in parts if part is not None)):
-        if place.find(*_AGGREGATES):
+        if place.find(exp.Count):
             raise Refused("an aggregate outside the SELECT list")
         for column in place.find_all(exp.Column):
             used.extend([_field(column, tables)] if column.table else made_of[column.name.casefold()])
@@ -321,6 +222,20 @@ def _used_fields(select: exp.Select, tables: Mapping[str, Table], outputs: tuple
     return used
 
 
+def _unnamed(select: exp.Select, tables: Mapping[str, Table], wildcards: tuple[str, ...]) -> list[str]:
+    """Return the pupil column of each table of which the statement names no column.
+
+    SECURITY: its rows still decide how many rows come out, so reading it has to be asked and recorded
+    (test_fields_and_action_follow_from_the_statement).
+    """
+    named = {column.table for column in select.find_all(exp.Column)}
+    return [
+        f"{table.name}.{table.pupil}"
+        for alias, table in tables.items()
+        if alias not in named and f"{table.name}.*" not in wildcards
+    ]
+
+
 def _check_verify(select: exp.Select) -> None:
     if any(select.args.get(part) for part in ("group", "order", "limit", "offset", "distinct")):
         raise Refused("EXISTS takes only FROM, JOIN and WHERE")
@@ -329,48 +244,82 @@ def _check_verify(select: exp.Select) -> None:
 
 
 def _check_count(select: exp.Select, outputs: tuple[Output, ...]) -> None:
-    """Admit plain aggregates and group keys.
+    """Admit plain counts, and group keys that are shown.
 
-    Arithmetic on a count would undo its rounding, and LIMIT would show where small groups were.
+    Arithmetic on a count would undo its rounding, and LIMIT would show where small groups were, as would
+    groups without their key. Sorting on a value sorts groups by the value of one pupil of each.
     """
     if any(select.args.get(part) for part in ("distinct", "limit", "offset")):
         raise Refused("a count takes no DISTINCT, LIMIT or OFFSET")
     if any(output.kind is Kind.VALUE for output in outputs):
         raise Refused("a column that is neither counted nor grouped by")
     group = select.args.get("group")
-    if group and not all(isinstance(key, exp.Column) for key in group.expressions):
+    keys = group.expressions if group else []
+    if not all(isinstance(key, exp.Column) for key in keys):
         raise Refused("GROUP BY takes columns")
+    if missing := {key.sql() for key in keys} - {node.unalias().sql() for node in select.expressions}:
+        raise Refused(f"{min(missing)} is grouped by and not in the SELECT list")
     for projection in select.expressions:
         node = projection.unalias()
-        if isinstance(node, _AGGREGATES):
+        if isinstance(node, exp.Count):
             argument = node.this
-            if (
-                isinstance(argument, exp.Distinct)
-                and isinstance(node, exp.Count)
-                and len(argument.expressions) == 1
-            ):
+            if isinstance(argument, exp.Distinct) and len(argument.expressions) == 1:
                 argument = argument.expressions[0]
-            if isinstance(argument, exp.Column) or (
-                isinstance(argument, exp.Star) and isinstance(node, exp.Count)
-            ):
+            if _is_column(argument) or type(node.this) is exp.Star:
                 continue
-        elif isinstance(node, exp.Column):
+        elif _is_column(node):
             continue
-        raise Refused("aggregates are COUNT(*) and COUNT, SUM or AVG of one column, with nothing around them")
+        raise Refused("aggregates are COUNT(*) and COUNT of one column, with nothing around them")
+    _check_count_order(select, outputs)
 
 
-def _bind_literals(select: exp.Select) -> dict[str, str | int | float]:
-    """Replace every literal by a placeholder and return the values."""
-    values: dict[str, str | int | float] = {}
-    for literal in list(select.find_all(exp.Literal)):
-        name = f"v{len(values)}"
-        values[name] = literal.name if literal.is_string else _number(literal.name)
-        literal.replace(exp.Placeholder(this=name))
-    return values
+def _is_column(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Column) and not isinstance(node.this, exp.Star)
 
 
-def _number(text: str) -> int | float:
-    try:
-        return int(text) if text.isdigit() else float(text)
-    except ValueError:
-        raise Refused(f"`{text}` is not a number") from None
+def _check_count_order(select: exp.Select, outputs: tuple[Output, ...]) -> None:
+    order = select.args.get("order")
+    if order is None:
+        return
+    shown = {
+        output.label.casefold(): (output.kind, node.unalias())
+        for output, node in zip(outputs, select.expressions, strict=True)
+    }
+    keys = {node.sql() for kind, node in shown.values() if kind is Kind.KEY}
+    for sort in order.expressions:
+        column = sort.this
+        if column.table:
+            if column.sql() not in keys:
+                raise Refused("a count is sorted on what it is grouped by, or on a label")
+            continue
+        kind, node = shown[column.name.casefold()]
+        if kind is Kind.AGGREGATE and not isinstance(node.this, exp.Star):
+            # a cell that is too small comes out blank, and its place in the order would fill it in
+            raise Refused(f"sorting on `{column.name}`; of counts, only COUNT(*) may be sorted on")
+
+
+def _check_count_joins(select: exp.Select, tables: Mapping[str, Table]) -> None:
+    """Admit only joins that put together rows of the same pupil.
+
+    SECURITY: any other join weighs the pupils counted, or counts on a condition about other pupils
+    (test_an_attack_on_counts_is_refused).
+    """
+    if len({table.name for table in tables.values()}) < len(tables):
+        raise Refused("a count takes each table once")
+    aliases = list(tables)
+    for place, join in enumerate(select.args.get("joins") or (), start=1):
+        on = join.args["on"].unnest()
+        pairs = [
+            {(part.this.table, part.this.name), (part.expression.table, part.expression.name)}
+            for part in (on.flatten() if isinstance(on, exp.And) else [on])
+            if isinstance(part, exp.EQ)
+            and isinstance(part.this, exp.Column)
+            and isinstance(part.expression, exp.Column)
+        ]
+        joined = (aliases[place], tables[aliases[place]].pupil)
+        same_pupil = [{joined, (alias, tables[alias].pupil)} for alias in aliases[:place]]
+        conditions = 1 + sum(1 for _ in on.find_all(exp.And))
+        if len(pairs) != conditions or not any(pair in same_pupil for pair in pairs):
+            raise Refused(
+                "in a count, JOIN takes column = column (AND ...), and the pupil's reference has to be one"
+            )

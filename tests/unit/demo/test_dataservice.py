@@ -20,7 +20,7 @@ from policyd_client import (
 from policyd_client.model import Life
 
 from policyd.demo.dataservice import Answer, DataService
-from policyd.demo.statement import Refused
+from policyd.demo.syntax import Refused
 from policyd.demo.tables import SCHEMA
 
 SQL = "SELECT URN_SPR19 FROM SC_Pupil LIMIT 3"
@@ -128,10 +128,36 @@ def test_what_the_statement_touches_is_what_is_asked(database: Path) -> None:
     ]
 
 
+def test_each_joined_table_is_asked_about(database: Path) -> None:
+    """A table that only multiplies rows is in the question, so it is decided and recorded."""
+    client = OneDecision(Obligations(exclude_sealed_epoch=4))
+    ask(database, client, sql="SELECT k.KS4_ATT8 FROM KS4 k JOIN CIN c ON k.KS4_ATT8 >= 90", years=[2018])
+
+    (asked,) = client.asked
+    assert "CIN.CIN_PupilMatchingRefAnonymous" in asked["used_fields"]
+
+
+def test_an_order_that_rounding_hides_withholds_all_rows(database: Path) -> None:
+    """The obligation comes with the decision, so the answer is withheld after asking."""
+    sql = "SELECT URN_SPR19, COUNT(*) AS n FROM SC_Pupil GROUP BY URN_SPR19 ORDER BY n"
+    exact = Obligations(exclude_sealed_epoch=4, min_cell_count=10)
+    rounded = Obligations(exclude_sealed_epoch=4, min_cell_count=10, round_to=5)
+
+    assert ask(database, OneDecision(exact), sql=sql).rows
+    have = ask(database, OneDecision(rounded), sql=sql)
+    assert have.rows == ()
+    assert "which is rounded" in have.withheld
+
+
 def test_a_statement_that_is_refused_is_never_asked(database: Path) -> None:
     """Nothing reaches policyd, so nothing is decided on half a question."""
     client = OneDecision(Obligations(exclude_sealed_epoch=4))
-    for sql, action in (("SELECT MAX(UPN_SPR19) FROM SC_Pupil", None), (SQL, Action.COUNT)):
+    for sql, action in (
+        ("SELECT MAX(UPN_SPR19) FROM SC_Pupil", None),
+        ("SELECT SUM(FSMeligible_SPR19) FROM SC_Pupil", None),
+        ("SELECT COUNT(*) FROM SC_Pupil a JOIN SC_Pupil b ON a.URN_SPR19 = b.URN_SPR19", None),
+        (SQL, Action.COUNT),
+    ):
         with pytest.raises(Refused):
             ask(database, client, sql=sql, action=action)
 
@@ -226,7 +252,7 @@ def test_a_query_is_stopped_when_its_decision_runs_out(database: Path) -> None:
     answer = ask(
         database,
         client,
-        sql="SELECT COUNT(*) FROM SC_Pupil a JOIN SC_Pupil b ON 1 = 1 JOIN SC_Pupil c ON 1 = 1",
+        sql="SELECT a.URN_SPR19 FROM SC_Pupil a JOIN SC_Pupil b ON a.UPN_SPR19 LIKE b.Surname_SPR19",
     )
 
     assert answer.rows == ()

@@ -14,12 +14,14 @@ from policyd_client import Effect, Obligations, SealState, Step, StepKind, Verdi
 
 from policyd.demo.dataservice import DataService
 from policyd.demo.rewrite import rewrite
-from policyd.demo.statement import Refused, fields_of
+from policyd.demo.statement import Kind, fields_of
+from policyd.demo.syntax import Refused
 from policyd.demo.tables import SCHEMA
 from policyd.demo.transforms import pseudonymiser
 
 SEED = 20260301
 CASES = yaml.safe_load(Path(__file__).with_name("statements.yaml").read_text("utf-8"))
+COUNTS = [case["sql"] for case in CASES["understood"] if case["action"] == "count"]
 RUNNABLE = [case["sql"] for case in CASES["understood"] if "*" not in "".join(case["fields"])]
 WITHHOLD = Verdict(Effect.WITHHOLD, "FIELD_NOT_IN_AGREEMENT", "gate:7:agreement")
 
@@ -187,6 +189,20 @@ def test_nothing_runs_on_a_withheld_field(sql: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "withheld"),
+    [
+        ("SELECT k.KS4_ATT8, c.CIN_UPN FROM KS4 k JOIN CIN c ON k.KS4_ATT8 >= 90", "CIN.CIN_UPN"),
+        ("SELECT 1 AS c, CIN_UPN FROM CIN c", "CIN.CIN_UPN"),
+        ("SELECT COUNT(*), COUNT(c.CIN_UPN) FROM CIN c", "CIN.CIN_UPN"),
+    ],
+)
+def test_a_table_with_nothing_left_is_not_joined(sql: str, withheld: str, database: Path) -> None:
+    """When all columns that were named of a table are withheld, its rows do not shape the result either."""
+    with pytest.raises(Refused, match="every column of `c`"):
+        run_guarded(sql, database, verdicts={withheld: WITHHOLD})
+
+
+@pytest.mark.parametrize(
     "verdict",
     [
         None,
@@ -289,7 +305,7 @@ def test_small_groups_and_cells_are_left_out_and_the_rest_rounded(database: Path
         "SELECT URN_SPR19, COUNT(*) FROM SC_Pupil GROUP BY URN_SPR19", database, obligations=duties
     )
     alone = run_guarded(
-        f"SELECT COUNT(*), AVG(IDACIRank_SPR19) FROM SC_Pupil WHERE URN_SPR19 = {urn}",  # noqa: S608
+        f"SELECT COUNT(*), COUNT(IDACIRank_SPR19) FROM SC_Pupil WHERE URN_SPR19 = {urn}",  # noqa: S608
         database,
         obligations=duties,
     )
@@ -300,7 +316,7 @@ def test_small_groups_and_cells_are_left_out_and_the_rest_rounded(database: Path
 
 
 def test_a_cell_about_few_pupils_is_blank_in_a_large_group(database: Path, tmp_path: Path) -> None:
-    """An average over three pupils who have a value is suppressed among hundreds who have none."""
+    """A count of three pupils who have a value is suppressed among hundreds who have none."""
     sparse = change(
         database,
         tmp_path / "sparse.db",
@@ -308,6 +324,73 @@ def test_a_cell_about_few_pupils_is_blank_in_a_large_group(database: Path, tmp_p
     )
     duties = Obligations(min_cell_count=10)
 
-    have = run_guarded("SELECT COUNT(*), AVG(IDACIRank_SPR19) FROM SC_Pupil", sparse, obligations=duties)
+    have = run_guarded("SELECT COUNT(*), COUNT(IDACIRank_SPR19) FROM SC_Pupil", sparse, obligations=duties)
 
     assert have == [(600, None)]
+
+
+def test_a_small_number_of_different_values_is_blank(database: Path) -> None:
+    """That hundreds of pupils share two values, or one, would tell about a pupil added to the filter."""
+    sql = "SELECT COUNT(DISTINCT Gender_SPR19), COUNT(DISTINCT URN_SPR19) FROM SC_Pupil"
+    ((two, schools),) = run_guarded(sql, database)
+
+    assert two == 2
+    assert isinstance(schools, int)
+    assert schools > 10
+    assert run_guarded(sql, database, obligations=Obligations(min_cell_count=10)) == [(None, schools)]
+
+
+@pytest.mark.parametrize("case", CASES["attacks"], ids=lambda case: case["name"])
+def test_an_attack_on_counts_is_refused(case: dict[str, str], database: Path) -> None:
+    """Even when every field is released, nothing of it runs."""
+    with pytest.raises(Refused) as caught:
+        run_guarded(case["sql"], database, obligations=Obligations(min_cell_count=10, round_to=5))
+
+    assert case["says"] in str(caught.value)
+
+
+@pytest.mark.parametrize("sql", COUNTS)
+def test_no_count_is_under_the_minimum_or_unrounded(sql: str, database: Path) -> None:
+    """Each cell of every count in the vectors is blank, or a multiple of five that is ten or more."""
+    duties = Obligations(min_cell_count=10, round_to=5)
+    plain = sql.partition(" ORDER BY ")[0]
+    kinds = [output.kind for output in fields_of(plain, SCHEMA).outputs]
+
+    cells = [
+        cell
+        for row in run_guarded(plain, database, obligations=duties)
+        for kind, cell in zip(kinds, row, strict=True)
+        if kind is Kind.AGGREGATE
+    ]
+
+    assert cells
+    assert all(cell is None or (isinstance(cell, int) and cell >= 10 and cell % 5 == 0) for cell in cells)
+
+
+def test_a_count_counts_each_pupil_once(database: Path, tmp_path: Path) -> None:
+    """Three rows of a pupil weigh as one, alone and in a join."""
+    copies = "INSERT INTO Exclusions_0506_on SELECT * FROM Exclusions_0506_on"
+    tripled = change(
+        database, tmp_path / "tripled.db", f"{copies} WHERE rowid <= 7", f"{copies} WHERE rowid <= 7"
+    )
+    joined = (
+        "SELECT COUNT(*), COUNT(k.KS4_ATT8), COUNT(e.Reason_ex19) FROM KS4 k LEFT JOIN Exclusions_0506_on e "
+        "ON e.PupilMatchingRefAnonymous_ex19 = k.KS4_PupilMatchingRefAnonymous"
+    )
+    alone = "SELECT COUNT(*), COUNT(Reason_ex19) FROM Exclusions_0506_on"
+    with closing(sqlite3.connect(database)) as connection:
+        once = {sql: connection.execute(sql).fetchall() for sql in (joined, alone)}
+    with closing(sqlite3.connect(tripled)) as connection:
+        rows = {sql: connection.execute(sql).fetchall() for sql in (joined, alone)}
+
+    for sql in (joined, alone):
+        assert run_guarded(sql, tripled) == run_guarded(sql, database) == once[sql] != rows[sql]
+
+
+def test_small_groups_are_not_there_whatever_is_shown(database: Path) -> None:
+    """A row of blanks would say that there is a small group, and how many there are."""
+    sql = "SELECT URN_SPR19 AS school, COUNT(SENprovision_SPR19) FROM SC_Pupil GROUP BY URN_SPR19"
+    have = run_guarded(sql, database, obligations=Obligations(min_cell_count=10))
+
+    assert 0 < len(have) < len(run_guarded(sql, database))
+    assert all(isinstance(cell, int) and cell >= 10 for _, cell in have)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from policyd_client import Action
 
-from policyd.demo.statement import MAX_CHARACTERS, Refused, declare, fields_of
+from policyd.demo.statement import declare, fields_of
+from policyd.demo.syntax import MAX_CHARACTERS, Refused
 from policyd.demo.tables import SCHEMA
 
 CASES = yaml.safe_load(Path(__file__).with_name("statements.yaml").read_text("utf-8"))
