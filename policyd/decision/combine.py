@@ -14,7 +14,7 @@ from policyd.decision.snapshot import Snapshot
 from policyd.fieldset import positions
 from policyd.model import NO_OBLIGATIONS, Action, Effect, FieldMask, Obligations, Transform
 from policyd.obligation import merge
-from policyd.policy.conditions import ERROR, MISSING, TRUE, Truth
+from policyd.policy.conditions import ERROR, TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.reasons import GATE_OF, Reason
 from policyd.transform import SUPPRESS, describe, join
@@ -90,8 +90,8 @@ def decide_purpose(
         Reason.PURPOSE_NOT_ALLOWED,
         "intended-purposes",
     )
-    truths = [atom.test(values.get(atom.attribute.name, MISSING)) for atom in policy.atoms]
-    held = [(rule, _truth(rule, truths)) for rule in policy.rules]
+    truths = [atom.truth(values) for atom in policy.atoms]
+    held = [(rule.tied(values), _truth(rule, truths)) for rule in policy.rules]
     for rule, truth in held:
         if not rule.allow and (hit := rule.true_mask & left if truth == TRUE else 0):
             parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.DENIED_BY_RULE, rule.uid)))

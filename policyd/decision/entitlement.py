@@ -49,6 +49,8 @@ def entitle(snapshot: Snapshot, request: Request, *, now: Instant) -> Entitlemen
     """Work out the entitlement behind ``request`` at ``now``; pure, and blind to its fields and years."""
     parties, admitted, refusal = admit(snapshot, request, now=now)
     bounds = time_boundaries(snapshot, parties)
+    if admitted is not None:
+        bounds += snapshot.policy.times.around(now, _instants(admitted))
     valid_from = max((bound for bound in bounds if bound <= now), default=-FOREVER)
     valid_until = min((bound for bound in bounds if bound > now), default=FOREVER)
     parts: list[Part] = []
@@ -114,7 +116,6 @@ def attribute_values(
         "accreditation.scheme": agreement.scheme,
         "accreditation.level": MISSING if record is None else record.level.value,
         "accreditation.status": admitted.standing.status.value,
-        "accreditation.until": MISSING if record is None else record.until_at,
         # SECURITY: roles come from the registry alone. A token that could name fewer would give more
         # when it lost the claim.
         "roles": admitted.requester.roles,
@@ -131,4 +132,11 @@ def attribute_values(
         "agreement.compatibility": agreement.compatibility,
         "agreement.exemption": agreement.exemption,
         "now": now,
+        **_instants(admitted),
     }
+
+
+def _instants(admitted: Admitted) -> Mapping[str, object]:
+    """Return every attribute of type instant but the clock: with them a condition changes over time."""
+    record = admitted.standing.record
+    return {"accreditation.until": MISSING if record is None else record.until_at}

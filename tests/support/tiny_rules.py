@@ -157,8 +157,8 @@ def with_rules(policy: PolicySet, documents: Sequence[Document]) -> PolicySet | 
     text = json.dumps(list(documents))  # a flow mapping of YAML too, and without its anchors
     sources = [read_rule(reader, entry, DERIVED) for entry in reader.entries(read_text(text, "rules.yaml"))]
     reader.finish()
-    rules, atoms = compile_rules(reader, [each for each in sources if each], policy.index, policy.fields)
+    compiled = compile_rules(reader, [each for each in sources if each], policy.index, policy.fields)
     if reader.problems:
         assert all("nothing protects as much" in str(each) for each in reader.problems), reader.problems
         return None
-    return replace(policy, rules=rules, atoms=atoms)
+    return replace(policy, rules=compiled.rules, atoms=compiled.atoms, times=compiled.times)
