@@ -91,7 +91,7 @@ def decide_purpose(
         "intended-purposes",
     )
     truths = [atom.truth(values) for atom in policy.atoms]
-    held = [(rule.tied(values), _truth(rule, truths)) for rule in policy.rules]
+    held = [(rule.tied(values) if rule.ties else rule, _truth(rule, truths)) for rule in policy.rules]
     for rule, truth in held:
         if not rule.allow and (hit := rule.true_mask & left if truth == TRUE else 0):
             parts.append(Part(hit, Grade(Effect.WITHHOLD, Reason.DENIED_BY_RULE, rule.uid)))

@@ -1,8 +1,9 @@
 """Conditions: py-abac's vocabulary, checked strictly and compiled to three-valued closures.
 
 A condition on an attribute is TRUE, FALSE or ERROR. A missing attribute or a value of another type is
-ERROR; logic is Kleene's (``not ERROR`` is ERROR, ``ERROR or TRUE`` is TRUE, ``ERROR and FALSE`` is
-FALSE). With FALSE < ERROR < TRUE that makes *and* the minimum, *or* the maximum, *not* the complement.
+ERROR, and so is all of an empty set; logic is Kleene's (``not ERROR`` is ERROR, ``ERROR or TRUE`` is
+TRUE, ``ERROR and FALSE`` is FALSE). With FALSE < ERROR < TRUE that makes *and* the minimum, *or* the
+maximum, *not* the complement.
 """
 
 from __future__ import annotations

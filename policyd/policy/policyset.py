@@ -70,9 +70,7 @@ class Rule:
     ties: tuple[tuple[Tie, ...], ...] = ()
 
     def tied(self, values: Values) -> Rule:
-        """Return the rule as it is for one request: its masks narrowed by its ties."""
-        if not self.ties:
-            return self
+        """Return the rule as it is for one request: its masks narrowed by its ties, of which it has some."""
         reach = self.true_mask | self.error_mask
         true, not_false = solve(
             [[(partial(_apply, tie.test, values), tie.masks) for tie in each] for each in self.ties], reach
