@@ -51,7 +51,7 @@ def draw_duties(rng: random.Random) -> Document:
 
 GRANTS: dict[str, list[Any]] = {
     "band": [
-        {"band": {"width": 2}},
+        {"band": {"width": 4}},
         {"band": {"width": 6}},
         {"top_code": {"at": 60}},
         {"top_code": {"at": 50}},
