@@ -49,9 +49,10 @@ check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, pol
 	@echo "floors, hygiene, docs"; $(BIN)/python -m pytest --quiet -p no:cacheprovider \
 		tests/unit/test_floors.py tests/unit/test_hygiene.py tests/unit/test_docs.py
 
-proto: $(DEV) ## generate the Python of proto/pbac/v1, and docs/commands.md
+proto: $(DEV) ## generate the Python of proto/pbac/v1, docs/commands.md and the table of docs/conditions.md
 	@$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
 	@$(BIN)/python tools/commands_doc.py
+	@$(BIN)/python tools/conditions_doc.py
 
 bench: $(BENCH) ## measure, beside what one would use instead
 	@set -e; for script in bench/*.py; do echo "== $$script"; PYTHONPATH=tests $(BIN)/python "$$script"; done

@@ -15,7 +15,7 @@ from policyd.decision.snapshot import Snapshot
 from policyd.fieldset import positions
 from policyd.model import NO_OBLIGATIONS, Action, Effect, FieldMask, Obligations, Transform
 from policyd.obligation import merge
-from policyd.policy.conditions import ERROR, MISSING, TRUE, Truth
+from policyd.policy.conditions import ERROR, TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.reasons import GATE_OF, Reason
 from policyd.transform import SUPPRESS, describe, join
@@ -112,8 +112,8 @@ def weigh(snapshot: Snapshot, admitted: Admitted, purpose: str, values: Mapping[
         Screen(policy.prohibited[number], Reason.PURPOSE_PROHIBITED, "intended-purposes"),
         Screen(~permitted, Reason.PURPOSE_NOT_ALLOWED, "intended-purposes"),
     )
-    truths = [atom.test(values.get(atom.attribute.name, MISSING)) for atom in policy.atoms]
-    held = [(rule, _truth(rule, truths)) for rule in policy.rules]
+    truths = [atom.truth(values) for atom in policy.atoms]
+    held = [(rule.tied(values) if rule.ties else rule, _truth(rule, truths)) for rule in policy.rules]
     granted = 0
     unsure: list[Screen] = []
     for rule, truth in held:

@@ -87,6 +87,8 @@ def examine(snapshot: Snapshot, request: Request, *, now: Instant) -> Examinatio
 def settle(snapshot: Snapshot, request: Request, seen: Examination, *, now: Instant) -> Entitlement:
     """Read the entitlement from what was examined; field by field the most protective verdict wins."""
     bounds = time_boundaries(snapshot, seen.parties)
+    if seen.admitted is not None:
+        bounds += snapshot.policy.times.around(now, _instants(seen.admitted))
     refusal = None if seen.refusal is None else refused(seen.refusal.reason, seen.refusal.check)
     for finding in seen.findings:
         if finding.reason is not Reason.NONE:
@@ -126,7 +128,6 @@ def attribute_values(
         "accreditation.scheme": agreement.scheme,
         "accreditation.level": MISSING if record is None else record.level.value,
         "accreditation.status": admitted.standing.status.value,
-        "accreditation.until": MISSING if record is None else record.until_at,
         # SECURITY: roles come from the registry alone. A token that could name fewer would give more
         # when it lost the claim.
         "roles": admitted.requester.roles,
@@ -143,4 +144,11 @@ def attribute_values(
         "agreement.compatibility": agreement.compatibility,
         "agreement.exemption": agreement.exemption,
         "now": now,
+        **_instants(admitted),
     }
+
+
+def _instants(admitted: Admitted) -> Mapping[str, object]:
+    """Return every attribute of type instant but the clock: with them a condition changes over time."""
+    record = admitted.standing.record
+    return {"accreditation.until": MISSING if record is None else record.until_at}

@@ -24,7 +24,7 @@ from policyd.model import Claimed, Decision, Effect, FieldMask, Instant, Request
 from policyd.policy.attributes import Part
 from policyd.policy.conditions import ERROR, FALSE, MISSING, TRUE, Truth
 from policyd.policy.policyset import Rule
-from policyd.policy.rules import Atom, spell_atom
+from policyd.policy.rules import Atom, WhereAtom, spell_atom
 from policyd.reasons import GATE_OF, Reason
 
 MAX_RULES = 200
@@ -279,7 +279,9 @@ def _show(snapshot: Snapshot, seen: _Touching) -> Checked:
     )
 
 
-def _condition(trial: Trial, atom: Atom, truth: Truth, clause: int, alternative: int) -> Condition:
+def _condition(
+    trial: Trial, atom: Atom | WhereAtom, truth: Truth, clause: int, alternative: int
+) -> Condition:
     attribute = atom.attribute
     value = _spell(trial.values.get(attribute.name, MISSING))
     result = "true" if truth == TRUE else "error" if truth == ERROR else "false"

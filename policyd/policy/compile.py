@@ -9,11 +9,12 @@ from policyd.fieldset import FieldIndex
 from policyd.model import FieldMask
 from policyd.policy.attributes import Part
 from policyd.policy.catalogue import LETTERS, Field, Intended
-from policyd.policy.conditions import ERROR, MISSING, TRUE
+from policyd.policy.conditions import MISSING
 from policyd.policy.grants import Duties
-from policyd.policy.policyset import Classes, ConditionalUse, Rule
+from policyd.policy.policyset import Classes, ConditionalUse, Rule, Tie, solve
 from policyd.policy.reader import Reader, nearest
-from policyd.policy.rules import Alternatives, Atom, Effect, RuleSource, glob
+from policyd.policy.rules import Alternatives, Atom, Effect, RuleSource, WhereAlternatives, WhereAtom, glob
+from policyd.policy.where import Times, times
 from policyd.purpose import PurposeGraph, combine
 from policyd.transform import SUPPRESS, describe, join
 
@@ -26,6 +27,15 @@ class Purposes:
     conditional: tuple[FieldMask, ...]
     prohibited: tuple[FieldMask, ...]
     uses: tuple[ConditionalUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Rules in order of uid, the distinct conditions that they number, and when those may change."""
+
+    rules: tuple[Rule, ...]
+    atoms: tuple[Atom | WhereAtom, ...]
+    times: Times
 
 
 def compile_classes(fields: Sequence[Field]) -> Classes:
@@ -73,13 +83,13 @@ def compile_purposes(graph: PurposeGraph, fields: Sequence[Field]) -> Purposes:
 
 def compile_rules(
     reader: Reader, sources: Iterable[RuleSource], index: FieldIndex, fields: Sequence[Field]
-) -> tuple[tuple[Rule, ...], tuple[Atom, ...]]:
+) -> Compiled:
     """Solve the resource side of every rule, and number the distinct conditions of the other sides."""
     values = _values_by_attribute(fields)
     numbers: dict[str, int] = {}
-    atoms: list[Atom] = []
+    atoms: list[Atom | WhereAtom] = []
 
-    def number(atom: Atom) -> int:
+    def number(atom: Atom | WhereAtom) -> int:
         if atom.key not in numbers:
             numbers[atom.key] = len(atoms)
             atoms.append(atom)
@@ -89,10 +99,16 @@ def compile_rules(
     ordered = sorted(sources, key=lambda source: source.uid)
     for source in ordered:
         aimed = _aimed(reader, source, index)
-        true_mask, not_false = _solve(source.parts.get(Part.RESOURCE, ((),)), values, index.all)
+        on_fields = source.parts.get(Part.RESOURCE, ((),))
+        splits = [[(atom.test, values.get(atom.attribute.name, {})) for atom in each] for each in on_fields]
+        true_mask, not_false = solve(splits, index.all)
+        conditions: list[tuple[Part, Alternatives | WhereAlternatives]] = [
+            *source.parts.items(),
+            *source.where.items(),
+        ]
         dynamic = tuple(
             tuple(tuple(number(atom) for atom in alternative) for alternative in alternatives)
-            for part, alternatives in source.parts.items()
+            for part, alternatives in conditions
             if part is not Part.RESOURCE and alternatives != ((),)
         )
         rules.append(
@@ -106,10 +122,15 @@ def compile_rules(
                 error_mask=not_false & ~true_mask & aimed,
                 dynamic=dynamic,
                 place=source.place,
+                ties=tuple(
+                    tuple(Tie(atom.test, values.get(atom.attribute.name, {})) for atom in alternative)
+                    for alternative in source.where.get(Part.RESOURCE, ())
+                ),
             )
         )
     _refuse_conflicts(reader, rules, {source.uid: source for source in ordered}, index)
-    return tuple(rules), tuple(atoms)
+    edges = (edge for atom in atoms if isinstance(atom, WhereAtom) for edge in atom.edges)
+    return Compiled(tuple(rules), tuple(atoms), times(edges))
 
 
 def _values_by_attribute(fields: Sequence[Field]) -> dict[str, dict[object, FieldMask]]:
@@ -147,28 +168,6 @@ def _aimed(reader: Reader, source: RuleSource, index: FieldIndex) -> FieldMask:
             reader.fail(source.place, f"rule `{source.uid}`: target `{pattern}` names no field{hint}")
         mask |= hit
     return mask
-
-
-def _solve(
-    alternatives: Alternatives, values: Mapping[str, Mapping[object, FieldMask]], everything: FieldMask
-) -> tuple[FieldMask, FieldMask]:
-    """Return the fields on which an *or* of *ands* is true, and those on which it is not false."""
-    any_true = any_not_false = 0
-    for alternative in alternatives:
-        true = not_false = everything
-        for atom in alternative:
-            atom_true = atom_not_false = 0
-            for value, mask in values.get(atom.attribute.name, {}).items():
-                truth = atom.test(value)
-                if truth >= ERROR:
-                    atom_not_false |= mask
-                if truth == TRUE:
-                    atom_true |= mask
-            true &= atom_true
-            not_false &= atom_not_false
-        any_true |= true
-        any_not_false |= not_false
-    return any_true, any_not_false
 
 
 def _refuse_conflicts(

@@ -1,8 +1,9 @@
 """Conditions: py-abac's vocabulary, checked strictly and compiled to three-valued closures.
 
 A condition on an attribute is TRUE, FALSE or ERROR. A missing attribute or a value of another type is
-ERROR; logic is Kleene's (``not ERROR`` is ERROR, ``ERROR or TRUE`` is TRUE, ``ERROR and FALSE`` is
-FALSE). With FALSE < ERROR < TRUE that makes *and* the minimum, *or* the maximum, *not* the complement.
+ERROR, and so is all of an empty set; logic is Kleene's (``not ERROR`` is ERROR, ``ERROR or TRUE`` is
+TRUE, ``ERROR and FALSE`` is FALSE). With FALSE < ERROR < TRUE that makes *and* the minimum, *or* the
+maximum, *not* the complement.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ _ALLOWED: Mapping[Type, frozenset[str]] = {
 }
 _KNOWN = _STRING | _NUMERIC | _SET | _SET_ALONE | _LOGIC | {"IsIn", "Not"}
 
-_ON_ATTRIBUTES = "compare with constants: py-abac keeps the other value on the shared rule between threads"
+WHERE_NAMES = ("Before", "After", "Within", "SameAs", "MemberOf", "Includes", "Overlaps", "PartOf")
+"""Conditions that py-abac lacks; they stand under `where:` (policyd.policy.where)."""
+
+_SHARED = "py-abac keeps the other value on the rule that all threads share"
 REFUSED: Mapping[str, str] = {
     "IsNotIn": "write {condition: Not, value: {condition: IsIn, values: [...]}}",
     "AllNotIn": "py-abac means `not all of them in`; write Not of AllIn for that, Not of AnyIn for `none in`",
@@ -55,8 +59,17 @@ REFUSED: Mapping[str, str] = {
     "EqualsObject": "no attribute is an object; a boolean is compared with {condition: IsIn, values: [true]}",
     "Any": "leave the path out: it would hold for every value",
     **{
-        f"{name}Attribute": _ON_ATTRIBUTES
-        for name in ("Equals", "NotEquals", "IsIn", "IsNotIn", "AllIn", "AllNotIn", "AnyIn", "AnyNotIn")
+        f"{name}Attribute": f"{_SHARED}; under `where` write {instead}"
+        for name, instead in (
+            ("Equals", "{condition: SameAs, attribute: $.name}"),
+            ("NotEquals", "Not of {condition: SameAs, attribute: $.name}"),
+            ("IsIn", "{condition: MemberOf, attribute: $.name}"),
+            ("IsNotIn", "Not of {condition: MemberOf, attribute: $.name}"),
+            ("AllIn", "{condition: PartOf, attribute: $.name}"),
+            ("AllNotIn", "Not of {condition: PartOf, attribute: $.name}, which is what py-abac means"),
+            ("AnyIn", "{condition: Overlaps, attribute: $.name}"),
+            ("AnyNotIn", "Not of {condition: Overlaps, attribute: $.name}, which is what py-abac means"),
+        )
     },
 }
 """py-abac conditions that do not load, with what to write instead."""
@@ -70,6 +83,9 @@ def check(reader: Reader, node: Node, attribute: Attribute) -> None:
         return
     if name in REFUSED:
         reader.fail(fields["condition"], f"condition `{name}` is refused: {REFUSED[name]}")
+        return
+    if name in WHERE_NAMES:
+        reader.fail(fields["condition"], f"condition `{name}` stands under `where`, beside `rules`")
         return
     if name not in _KNOWN:
         reader.fail(fields["condition"], f"unknown condition `{name}`{nearest(name, _KNOWN)}")
@@ -90,7 +106,7 @@ def check(reader: Reader, node: Node, attribute: Attribute) -> None:
         for entry in entries:
             check(reader, entry, attribute)
     elif name not in _ALLOWED[attribute.type]:
-        usable = ", ".join(sorted(_ALLOWED[attribute.type])) or "nothing yet"
+        usable = ", ".join(sorted(_ALLOWED[attribute.type])) or "Before, After and Within under `where`"
         kind = f"`$.{attribute.name}` is of type {attribute.type.value}"
         reader.fail(fields["condition"], f"condition `{name}` does not fit: {kind}, which takes {usable}")
     elif wanted == "value":
@@ -143,12 +159,23 @@ def compile_condition(condition: Any, attribute: Attribute) -> Test:
         if name == "AnyIn":
             return _guarded(frozenset, lambda value: not wanted.isdisjoint(value))
         if name == "AllIn":
-            return _guarded(frozenset, lambda value: value <= wanted)
-        return _guarded(_PYTHON[attribute.type], lambda value: value in wanted)
-    return _guarded(_PYTHON[attribute.type], _COMPARE[name](condition.value))
+            # Of all of nothing there is nothing to say: neither may an allow rule grant on it, nor a
+            # deny rule be silent (docs/conditions.md).
+            within = _guarded(frozenset, lambda value: value <= wanted)
+            return lambda value: within(value) if value else ERROR
+        return _guarded(PYTHON[attribute.type], lambda value: value in wanted)
+    return _guarded(PYTHON[attribute.type], _COMPARE[name](condition.value))
 
 
-_PYTHON: Mapping[Type, type] = {Type.STRING: str, Type.INT: int, Type.BOOL: bool}
+PYTHON: Mapping[Type, type] = {
+    Type.STRING: str,
+    Type.INT: int,
+    Type.BOOL: bool,
+    Type.STRINGS: frozenset,
+    Type.INSTANT: int,
+}
+"""The one class whose values an attribute of a type has."""
+
 _COMPARE: Mapping[str, Callable[[Any], Callable[[Any], bool]]] = {
     "Equals": lambda wanted: lambda value: value == wanted,
     "NotEquals": lambda wanted: lambda value: value != wanted,

@@ -13,6 +13,7 @@ from policyd.errors import Place
 from policyd.fieldset import positions
 from policyd.policy.catalogue import Field
 from policyd.policy.policyset import PolicySet, Rule
+from policyd.policy.rules import Atom
 
 
 class Severity(StrEnum):
@@ -153,7 +154,9 @@ def _start(policy: PolicySet) -> Place:
 
 def _looks_at(policy: PolicySet, rule: Rule, prefix: str) -> bool:
     numbers = {number for part in rule.dynamic for alternative in part for number in alternative}
-    return any(policy.atoms[number].attribute.name.startswith(prefix) for number in numbers)
+    atoms = [policy.atoms[number] for number in numbers]
+    # Only constants narrow: that a purpose is the same as some other attribute may hold of any purpose.
+    return any(isinstance(atom, Atom) and atom.attribute.name.startswith(prefix) for atom in atoms)
 
 
 def _inside(policy: PolicySet, rule: Rule) -> bool:

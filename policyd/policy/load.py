@@ -75,7 +75,7 @@ def load_policy_set(directory: Path) -> PolicySet:
     fields = _read_catalogue(loader, graph)
     index = _index(reader, fields)
     ordered = tuple(fields[name.lower()] for name in index.ids)
-    rules, atoms = compile_rules(reader, sources, index, ordered)
+    compiled = compile_rules(reader, sources, index, ordered)
     purposes = compile_purposes(graph, ordered)
     name = reader.ident(head["name"], ID)
     version = reader.integer(head["version"], minimum=1)
@@ -97,8 +97,9 @@ def load_policy_set(directory: Path) -> PolicySet:
         prohibited=purposes.prohibited,
         conditional_uses=purposes.uses,
         gateways=gateways,
-        rules=rules,
-        atoms=atoms,
+        rules=compiled.rules,
+        atoms=compiled.atoms,
+        times=compiled.times,
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from py_abac import Policy
@@ -19,10 +20,11 @@ from py_abac.exceptions import PolicyCreateError
 from policyd.errors import Place
 from policyd.model import Action, Transform
 from policyd.policy.attributes import Attribute, Part, path_name
-from policyd.policy.conditions import FALSE, TRUE, Test, check, compile_condition
+from policyd.policy.conditions import FALSE, MISSING, TRUE, Test, Truth, check, compile_condition
 from policyd.policy.grants import NO_DUTIES, Duties, read_duties, read_grant
 from policyd.policy.reader import ID, Reader, nearest
 from policyd.policy.source import Node, plain
+from policyd.policy.where import Edge, Values, WhereTest, check_where, compile_where, edges_of
 
 
 class Effect(StrEnum):
@@ -44,14 +46,37 @@ class Atom:
     test: Test
     only: frozenset[str] | None = None
 
+    def truth(self, values: Values) -> Truth:
+        """Evaluate the condition on the attributes of a request."""
+        return self.test(values.get(self.attribute.name, MISSING))
+
+
+@dataclass(frozen=True, slots=True)
+class WhereAtom:
+    """One condition under `where:`, which may look at further attributes; equal keys as for ``Atom``."""
+
+    attribute: Attribute
+    key: str
+    test: WhereTest
+    edges: tuple[Edge, ...] = ()
+
+    def truth(self, values: Values) -> Truth:
+        """Evaluate the condition on the attributes of a request."""
+        return self.test(values.get(self.attribute.name, MISSING), values)
+
 
 Alternatives = tuple[tuple[Atom, ...], ...]
 """An *or* of *ands*."""
 
+WhereAlternatives = tuple[tuple[WhereAtom, ...], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class RuleSource:
-    """One rule as written: ``resource_ids`` are target patterns, ``parts`` its conditions by part."""
+    """One rule as written: ``resource_ids`` are target patterns, ``parts`` its conditions by part.
+
+    The conditions of ``where`` come on top of those of ``parts``.
+    """
 
     uid: str
     why: str
@@ -60,6 +85,7 @@ class RuleSource:
     duties: Duties
     resource_ids: tuple[str, ...]
     parts: Mapping[Part, Alternatives]
+    where: Mapping[Part, WhereAlternatives]
     place: Place
     content: Any
 
@@ -77,7 +103,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9_.*-]+", re.ASCII)
 def read_rule(reader: Reader, node: Node, attributes: Mapping[str, Attribute]) -> RuleSource | None:
     """Read one rule; None when it has mistakes, which are all on record then."""
     before = len(reader.problems)
-    fields = reader.mapping(node, required=_KEYS, optional={"targets", *_ALLOW_KEYS})
+    fields = reader.mapping(node, required=_KEYS, optional={"targets", "where", *_ALLOW_KEYS})
     uid = reader.ident(fields["uid"], ID)
     why = reader.text(fields["why"])
     effect = reader.one_of(fields["effect"], Effect)
@@ -89,7 +115,10 @@ def read_rule(reader: Reader, node: Node, attributes: Mapping[str, Attribute]) -
     targets = _read_targets(reader, fields.get("targets"))
     parts = reader.mapping(fields["rules"], optional=[part.value for part in Part])
     for name, part in parts.items():
-        _check_part(reader, part, Part(name), attributes)
+        _check_part(reader, part, Part(name), attributes, check)
+    where = reader.mapping(fields.get("where"), optional=[part.value for part in Part])
+    for name, part in where.items():
+        _check_part(reader, part, Part(name), attributes, partial(check_where, attributes=attributes))
     grant = read_grant(reader, fields.get("grant"))
     duties = read_duties(reader, fields["obligations"]) if "obligations" in fields else NO_DUTIES
     if len(reader.problems) > before:
@@ -114,6 +143,7 @@ def read_rule(reader: Reader, node: Node, attributes: Mapping[str, Attribute]) -
         duties=duties,
         resource_ids=targets.get("resource_id", ("*",)),
         parts=_compile_parts(policy, document, targets, attributes),
+        where={Part(name): _compile_where(part, attributes) for name, part in where.items()},
         place=node.place,
         content=plain(node),
     )
@@ -140,7 +170,13 @@ def _read_targets(reader: Reader, node: Node | None) -> dict[str, tuple[str, ...
     return found
 
 
-def _check_part(reader: Reader, node: Node, part: Part, attributes: Mapping[str, Attribute]) -> None:
+def _check_part(
+    reader: Reader,
+    node: Node,
+    part: Part,
+    attributes: Mapping[str, Attribute],
+    check_one: Callable[[Reader, Node, Attribute], None],
+) -> None:
     if node.value == ():
         reader.fail(node, f"`{part}: []` never holds; leave it out or write a mapping")
     alternatives = reader.entries(node) if isinstance(node.value, tuple) else (node,)
@@ -158,7 +194,7 @@ def _check_part(reader: Reader, node: Node, part: Part, attributes: Mapping[str,
             elif attributes[name].part is not part:
                 reader.fail(place, f"`{path}` belongs under `{attributes[name].part}`, not `{part}`")
             else:
-                check(reader, condition, attributes[name])
+                check_one(reader, condition, attributes[name])
 
 
 def _compile_parts(
@@ -188,6 +224,22 @@ def _compile_parts(
     return parts
 
 
+def _compile_where(node: Node, attributes: Mapping[str, Attribute]) -> WhereAlternatives:
+    written = plain(node)
+    return tuple(
+        tuple(
+            _where_atom(attributes[str(path_name(path))], condition)
+            for path, condition in alternative.items()
+        )
+        for alternative in (written if isinstance(written, list) else [written])
+    )
+
+
+def _where_atom(attribute: Attribute, written: Mapping[str, Any]) -> WhereAtom:
+    key = json.dumps(["where", attribute.name, written], sort_keys=True)
+    return WhereAtom(attribute, key, compile_where(written, attribute), tuple(edges_of(written, attribute)))
+
+
 def _atom(attribute: Attribute, condition: Any, written: Mapping[str, Any]) -> Atom:
     only = None
     if written["condition"] == "Equals":
@@ -198,19 +250,23 @@ def _atom(attribute: Attribute, condition: Any, written: Mapping[str, Any]) -> A
     return Atom(attribute, key, compile_condition(condition, attribute), only)
 
 
-def spell_atom(atom: Atom) -> str:
+def spell_atom(atom: Atom | WhereAtom) -> str:
     """Return a condition as one line of text, such as `Equals valid` or `Not (AnyIn [a, b])`."""
     written = json.loads(atom.key)
     if written[0] == "target":
         return f"matches [{', '.join(written[2])}]"
-    return _spell(written[1])
+    return _spell(written[-1])
 
 
 def _spell(written: Mapping[str, Any]) -> str:
     name = str(written["condition"])
     if "values" in written:
         return f"{name} [{', '.join(map(_spell_value, written['values']))}]"
-    return f"{name} {_spell_value(written['value'])}" if "value" in written else name
+    if "value" in written:
+        return f"{name} {_spell_value(written['value'])}"
+    # Conditions under `where:` have names for their parts: `Within from 2025-01-01 until 2026-01-01`.
+    parts = (f"{key} {value}" for key, value in written.items() if key != "condition")
+    return " ".join([name, *parts])
 
 
 def _spell_value(value: object) -> str:

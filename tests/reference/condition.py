@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from reference.source import Document
+from reference.source import Document, instant
 
 YES, NO, ERROR = "true", "false", "error"
 
@@ -39,9 +39,9 @@ def negation(answer: str) -> str:
 
 
 def rule_holds(rule: Document, attributes: Attributes) -> str:
-    """Say whether a rule's targets and all parts of its ``rules`` hold of the attributes."""
+    """Say whether a rule's targets and all parts of its ``rules`` and ``where`` hold of the attributes."""
     answers = [_target_holds(rule.get("targets", {}), attributes)]
-    for part in rule["rules"].values():
+    for part in [*rule["rules"].values(), *rule.get("where", {}).values()]:
         alternatives = part if isinstance(part, list) else [part]
         answers.append(disjunction(_all_hold(each, attributes) for each in alternatives))
     return conjunction(answers)
@@ -79,6 +79,10 @@ def condition_holds(condition: Document, attribute: str, attributes: Attributes)
     if attribute not in attributes:
         return ERROR
     value = attributes[attribute]
+    if name in ("Before", "After", "Within"):
+        return _compare_dates(name, value, condition, attributes["now"])
+    if "attribute" in condition:
+        return _compare_two(name, value, attributes.get(condition["attribute"].removeprefix("$.")))
     if name == "IsIn":
         # A boolean is no number: 1 is not in [true].
         wanted = condition["values"]
@@ -87,6 +91,37 @@ def condition_holds(condition: Document, attribute: str, attributes: Attributes)
         return YES if value in wanted else NO
     answer = _compare(name, value, condition)
     return ERROR if answer is None else YES if answer else NO
+
+
+def _compare_dates(name: str, value: Any, condition: Document, now: Any) -> str:
+    """A period begins with its first instant and ends before its last, as those of agreements do."""
+    if name == "Within":
+        after = value >= instant(condition["from"])
+        return YES if after and value < instant(condition["until"]) else NO
+    if "value" in condition:
+        bound = instant(condition["value"])
+    else:
+        bound = now + condition["days_from_now"] * 24 * 60 * 60 * 1000
+    return YES if (value < bound) == (name == "Before") else NO
+
+
+def _compare_two(name: str, value: Any, other: Any) -> str:
+    """Compare with another attribute of the request; None is one that is missing."""
+    if other is None:
+        return ERROR
+    if name == "PartOf" and not value:
+        return ERROR
+    if name == "SameAs":
+        holds = value == other
+    elif name == "MemberOf":
+        holds = value in other
+    elif name == "Includes":
+        holds = other in value
+    elif name == "Overlaps":
+        holds = any(each in other for each in value)
+    else:
+        holds = all(each in other for each in value)
+    return YES if holds else NO
 
 
 def _compare(name: str, value: Any, condition: Document) -> bool | None:
@@ -119,6 +154,8 @@ def _compare(name: str, value: Any, condition: Document) -> bool | None:
         return answers[name]
     if not isinstance(value, frozenset | set):
         return None
+    if name == "AllIn" and not value:
+        return None  # all of nothing: see docs/conditions.md
     if name == "IsEmpty":
         return len(value) == 0
     if name == "IsNotEmpty":

@@ -15,7 +15,8 @@ SCHEMES = ("scheme-1", "scheme-2")
 ARTICLE9 = ("none", "art-9-2-j")
 LETTERS = "ABCDE"
 SECTIONS = ("Care", "Home")
-ROLES = ("researcher", "analyst")
+ROLES = ("researcher", "analyst", "Care", "Pupil")
+"""Two of them are also the names of a section and of a table, which rules may tie to them."""
 
 T = TypeVar("T")
 

@@ -110,8 +110,8 @@ def run(seed: int, *, worlds: int, questions: int, tally: Tally) -> None:
         compare_world(world, policy, tally)
 
 
-LATER = (-20, -1, 1, 20)
-"""Days to another instant, at which what is cached may no longer hold."""
+LATER = (-20 * DAY, -DAY, -1, 1, DAY, 20 * DAY)
+"""Milliseconds to another instant, at which what is cached may no longer hold."""
 
 
 def compare_world(world: World, policy: PolicySet, tally: Tally) -> None:
@@ -132,7 +132,7 @@ def compare_world(world: World, policy: PolicySet, tally: Tally) -> None:
 
 
 def _ask_engine(decider: Decider, request: Request, now: int, want: Answer) -> list[str]:
-    other = now + LATER[len(request.claimed.fields) % len(LATER)] * DAY
+    other = now + LATER[len(request.claimed.fields) % len(LATER)]
     try:
         have = decider.decide(request, now)
         found = [*differences(have, want)]

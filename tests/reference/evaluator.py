@@ -340,9 +340,11 @@ def _attributes(question: Question, parties: Parties, field: Field, purpose: str
         "agreement.article9": agreement.article9,
         "agreement.compatibility": agreement.compatibility,
         "agreement.exemption": agreement.exemption,
+        "now": question.now,
     }
     if record is not None:
         found["accreditation.level"] = record.level.value
+        found["accreditation.until"] = record.until_at
     if "by_request" in field.text:
         found["by_request"] = field.text["by_request"]
     return found

@@ -119,7 +119,7 @@ def _gateways(rng: random.Random, draft: Draft) -> Document:
             "valid_until": end,
             "source": "drawn",
         }
-        if number == 1 or rng.random() < 0.1:
+        if number == 1 or rng.random() < 0.05:
             gateway["preconditions"] = some(rng, checks, 4)
         gateways.append(gateway)
     draft.gateways = [gateway["id"] for gateway in gateways]

@@ -51,7 +51,7 @@ def draw_duties(rng: random.Random) -> Document:
 
 GRANTS: dict[str, list[Any]] = {
     "band": [
-        {"band": {"width": 2}},
+        {"band": {"width": 4}},
         {"band": {"width": 6}},
         {"top_code": {"at": 60}},
         {"top_code": {"at": 50}},
@@ -61,6 +61,53 @@ GRANTS: dict[str, list[Any]] = {
     "place": [{"generalise": {"to": unit}} for unit in ("outward-postcode", "postcode-area")],
     "pseudonym": ["pseudonymise"],
 }
+
+
+DATES = (
+    "2025-01-01",
+    "2026-02-09T12:00:00Z",
+    "2026-02-28T12:00:00Z",
+    "2026-03-01T11:59:59.999Z",
+    "2026-03-01T12:00:00Z",
+    "2026-03-01T12:00:00.001Z",
+    "2026-03-02T12:00:00Z",
+    "2026-03-21T12:00:00Z",
+)
+"""In order, on and beside the instants that are asked about."""
+LATE_DATES = ("2026-12-26T12:00:00Z", "2027-01-01")
+"""Ends of accreditations, and later."""
+
+
+def _against(name: str, *others: str) -> list[Document]:
+    return [{"condition": name, "attribute": f"$.{other}"} for other in others]
+
+
+WHERE: dict[str, list[tuple[str, list[Document]]]] = {
+    "subject": [
+        ("accreditation.until", []),
+        ("accreditation.until", []),
+        ("accreditation.scheme", _against("SameAs", "agreement.basis", "agreement.article9")),
+        ("accreditation.level", _against("SameAs", "agreement.basis")),
+        ("roles", [*_against("Overlaps", "purpose_within"), *_against("PartOf", "purpose_within")]),
+        ("roles", _against("Includes", "requester.id", "accreditation.level")),
+        ("organisation.commercial", _against("SameAs", "purpose_notice")),
+    ],
+    "resource": [
+        ("by_request", _against("SameAs", "organisation.commercial", "purpose_notice")),
+        ("table", [*_against("MemberOf", "roles"), *_against("SameAs", "agreement.basis")]),
+        ("sections", [*_against("Overlaps", "roles", "purpose_within"), *_against("PartOf", "roles")]),
+        ("sections", [*_against("Includes", "accreditation.level"), *_against("SameAs", "roles")]),
+    ],
+    "context": [
+        ("now", []),
+        ("now", []),
+        ("now", []),
+        ("agreement.basis", _against("SameAs", "agreement.compatibility", "agreement.exemption")),
+        ("purpose", [*_against("MemberOf", "purpose_within"), *_against("MemberOf", "roles")]),
+        ("purpose_within", _against("Includes", "purpose", "agreement.basis")),
+    ],
+}
+"""Conditions of `where:` by part: the attribute, and what it is compared with; nothing is a date."""
 
 
 class _Rules:
@@ -145,7 +192,7 @@ class _Rules:
             rule = {"uid": uids.pop(), "why": "Drawn.", "effect": "deny", "rules": self._parts(2, 4)}
             if targets := self._targets():
                 rule["targets"] = targets
-            rules.append(rule)
+            rules.append(self._with_where(rule))
         return rules
 
     def _allow(self, uid: str, grant: Any, parts: Document, targets: Document) -> Document:
@@ -154,7 +201,40 @@ class _Rules:
             rule["targets"] = targets
         if self.rng.random() < 0.3:
             rule["obligations"] = draw_duties(self.rng)
+        return self._with_where(rule)
+
+    def _with_where(self, rule: Document) -> Document:
+        """Add conditions that py-abac lacks to some rules, seldom to those that let much go."""
+        rng = self.rng
+        if rng.random() < (0.22 if rule["rules"] else 0.05):
+            where: Document = {}
+            for part in some(rng, ["subject", "resource", "context", "context"], 2):
+                alternatives = [self._where(part) for _ in range(rng.choice((1, 1, 1, 2)))]
+                where[part] = alternatives if len(alternatives) > 1 else alternatives[0]
+            rule["where"] = where
         return rule
+
+    def _where(self, part: str) -> Document:
+        name, kinds = self.rng.choice(WHERE[part])
+        return {f"$.{name}": self._where_condition(name, kinds, depth=0)}
+
+    def _where_condition(self, name: str, kinds: Sequence[Document], *, depth: int) -> Document:
+        rng = self.rng
+        if depth < 2 and rng.random() < 0.25:
+            inner = [self._where_condition(name, kinds, depth=depth + 1) for _ in range(rng.randint(1, 2))]
+            kind = rng.choice(("Not", "AllOf", "AnyOf"))
+            return {"condition": kind, **({"value": inner[0]} if kind == "Not" else {"values": inner})}
+        if kinds:
+            return dict(rng.choice(kinds))
+        if name != "now" and rng.random() < 0.6:
+            days = rng.choice((0, 0, 1, -1, 10, 20, -20, 280, 299, 300, 300, 301, 320))
+            return {"condition": rng.choice(("Before", "After")), "days_from_now": days}
+        dates = DATES if name == "now" else [*DATES, *LATE_DATES]
+        if rng.random() < 0.4:
+            first = rng.randrange(len(dates) - 1)
+            until = rng.randrange(first + 1, len(dates))
+            return {"condition": "Within", "from": dates[first], "until": dates[until]}
+        return {"condition": rng.choice(("Before", "After")), "value": rng.choice(dates)}
 
     def _targets(self) -> Document:
         rng, targets = self.rng, {}

@@ -168,7 +168,7 @@ def _agreement(
         years=frozenset(range(start, 2022)),
         setting=service.setting,
         actions=frozenset(Action if rng.random() < 0.7 else some(rng, list(Action), 3)),
-        gateway=rng.choices([*draft.gateways, "G-GONE"], (8, 1.2, 0.4, 0.1))[0],
+        gateway=rng.choices([*draft.gateways, "G-GONE"], (8, 0.9, 0.4, 0.1))[0],
         scheme=SCHEMES[0] if rng.random() < 0.85 else rng.choice((SCHEMES[1], "none")),
         from_at=_date(rng, -100, odd=0.05),
         until_at=_date(rng, 100, odd=0.05),
@@ -187,7 +187,7 @@ def _request(rng: random.Random, draft: Draft, registry: Registry) -> Request:
     agreement = rng.choice(list(registry.agreements.values()))
     person = registry.requesters[rng.choice(sorted(agreement.requesters))]
     service = registry.data_services[rng.choice(sorted(agreement.data_services))]
-    if rng.random() < 0.02:
+    if rng.random() < 0.015:
         person = rng.choice(list(registry.requesters.values()))
     if rng.random() < 0.02:
         service = rng.choice(list(registry.data_services.values()))

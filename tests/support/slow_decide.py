@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from policyd.clock import parse_instant
 from policyd.model import NO_OBLIGATIONS, Effect, Obligations, Step, Transform, TransformKind
 from policyd.obligation import merge
 from policyd.policy.catalogue import Field
@@ -128,7 +129,7 @@ def rule_holds(rule: Document, values: Mapping[str, object]) -> Kleene:
         if key in targets:
             patterns = targets[key] if isinstance(targets[key], list) else [targets[key]]
             found.append(any(_matches(pattern, values.get(name)) for pattern in patterns))
-    for part in rule["rules"].values():
+    for part in (*rule["rules"].values(), *rule.get("where", {}).values()):
         alternatives = part if isinstance(part, list) else [part]
         found.append(_any(_all(_conditions(each, values)) for each in alternatives))
     return _all(found)
@@ -139,19 +140,25 @@ def _matches(pattern: str, value: object) -> bool:
 
 
 def _conditions(alternative: Document, values: Mapping[str, object]) -> list[Kleene]:
-    return [holds(condition, values.get(path[2:], MISSING)) for path, condition in alternative.items()]
+    return [
+        holds(condition, values.get(path[2:], MISSING), values) for path, condition in alternative.items()
+    ]
 
 
-def holds(condition: Document, value: Any) -> Kleene:
-    """Return whether one condition holds of one value."""
+def holds(condition: Document, value: Any, values: Mapping[str, object]) -> Kleene:
+    """Return whether one condition holds of one value, beside the other ``values``."""
     name = condition["condition"]
     if name == "Not":
-        inner = holds(condition["value"], value)
+        inner = holds(condition["value"], value, values)
         return None if inner is None else not inner
     if name == "AllOf":
-        return _all([holds(each, value) for each in condition["values"]])
+        return _all([holds(each, value, values) for each in condition["values"]])
     if name == "AnyOf":
-        return _any([holds(each, value) for each in condition["values"]])
+        return _any([holds(each, value, values) for each in condition["values"]])
+    if "attribute" in condition:
+        return _of_two(name, value, values.get(condition["attribute"][2:], MISSING))
+    if name in ("Before", "After", "Within"):
+        return _of_date(name, condition, value, values.get("now"))
     if name in ("AnyIn", "AllIn", "IsEmpty", "IsNotEmpty"):
         return _of_set(name, condition, value) if type(value) is frozenset else None
     if name == "IsIn":
@@ -182,11 +189,42 @@ def holds(condition: Document, value: Any) -> Kleene:
     return compared[name]
 
 
-def _of_set(name: str, condition: Document, value: frozenset[str]) -> bool:
+def _of_two(name: str, value: Any, other: Any) -> Kleene:
+    if MISSING in (value, other):
+        return None
+    sets = {"MemberOf": (other,), "Includes": (value,), "SameAs": ()}.get(name, (value, other))
+    if any(type(each) is not frozenset for each in sets) or (name == "PartOf" and value == frozenset()):
+        return None
+    if name == "SameAs":
+        return value == other if type(value) is type(other) else None
+    if name in ("MemberOf", "Includes"):
+        one, many = (value, other) if name == "MemberOf" else (other, value)
+        return one in many if type(one) is str else None
+    common = value & other
+    return common == value if name == "PartOf" else common != frozenset()
+
+
+def _of_date(name: str, condition: Document, value: Any, now: Any) -> Kleene:
+    if type(value) is not int:
+        return None
+    if name == "Within":
+        return parse_instant(condition["from"]) <= value < parse_instant(condition["until"])
+    if "value" in condition:
+        bound = parse_instant(condition["value"])
+    elif type(now) is int:
+        bound = now + condition["days_from_now"] * 86_400_000
+    else:
+        return None
+    return (value < bound) is (name == "Before")
+
+
+def _of_set(name: str, condition: Document, value: frozenset[str]) -> Kleene:
     if name == "IsEmpty":
         return len(value) == 0
     if name == "IsNotEmpty":
         return len(value) > 0
+    if name == "AllIn" and not value:
+        return None
     found = [each in condition["values"] for each in value]
     return any(found) if name == "AnyIn" else all(found)
 

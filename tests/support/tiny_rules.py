@@ -78,6 +78,32 @@ _OBLIGATIONS: dict[str, list[Any]] = {
 _BROAD: Document = {"effect": "allow", "grant": "release", "rules": {}}
 
 
+def _pair(name: str, other: str) -> Document:
+    return {"condition": name, "attribute": f"$.{other}"}
+
+
+_DAYS: list[Document] = [
+    {"condition": name, "days_from_now": days} for name in ("Before", "After") for days in (-30, 0, 400)
+]
+_WHERE: dict[str, list[tuple[str, list[Document]]]] = {
+    "subject": [
+        ("accreditation.until", [*_DAYS, {"condition": "After", "value": "2026-06-01"}]),
+        ("roles", [_pair("PartOf", "purpose_within"), _pair("Overlaps", "purpose_within")]),
+        ("accreditation.level", [_pair("SameAs", "agreement.basis")]),
+    ],
+    "resource": [
+        ("by_request", [_pair("SameAs", "organisation.commercial")]),
+        ("sections", [_pair("Overlaps", "roles"), _pair("PartOf", "roles"), _pair("Includes", "setting")]),
+        ("table", [_pair("MemberOf", "roles")]),
+    ],
+    "context": [
+        ("now", [{"condition": name, "value": "2026-03-01T12:00:00Z"} for name in ("Before", "After")]),
+        ("now", [{"condition": "Within", "from": "2026-03-01", "until": "2027-03-01"}]),
+        ("purpose_within", [_pair("Includes", "purpose")]),
+    ],
+}
+
+
 class _Author:
     """Writes rules at random, every condition of docs/policy-set.md among them."""
 
@@ -128,12 +154,22 @@ class _Author:
         targets = {key: rng.choice(values) for key, values in _TARGETS.items() if rng.random() < 0.4}
         if targets:
             rule["targets"] = targets
+        if rng.random() < 0.35:
+            rule["where"] = {part: self.where(part) for part in self.some(list(_WHERE))}
         if effect == "allow":
             rule["grant"] = rng.choice(_GRANTS)
             owed = {key: rng.choice(values) for key, values in _OBLIGATIONS.items() if rng.random() < 0.15}
             if owed:
                 rule["obligations"] = owed
         return rule
+
+    def where(self, part: str) -> Document:
+        rng = self._rng
+        name, conditions = rng.choice(_WHERE[part])
+        condition: Document = rng.choice(conditions)
+        if rng.random() < 0.3:
+            condition = {"condition": "Not", "value": condition}
+        return {f"$.{name}": condition}
 
     def rules(self) -> list[Document]:
         rng = self._rng
@@ -157,8 +193,8 @@ def with_rules(policy: PolicySet, documents: Sequence[Document]) -> PolicySet | 
     text = json.dumps(list(documents))  # a flow mapping of YAML too, and without its anchors
     sources = [read_rule(reader, entry, DERIVED) for entry in reader.entries(read_text(text, "rules.yaml"))]
     reader.finish()
-    rules, atoms = compile_rules(reader, [each for each in sources if each], policy.index, policy.fields)
+    compiled = compile_rules(reader, [each for each in sources if each], policy.index, policy.fields)
     if reader.problems:
         assert all("nothing protects as much" in str(each) for each in reader.problems), reader.problems
         return None
-    return replace(policy, rules=rules, atoms=atoms)
+    return replace(policy, rules=compiled.rules, atoms=compiled.atoms, times=compiled.times)

@@ -131,6 +131,15 @@ def test_every_command_is_documented() -> None:
     assert page == generator.render(), "docs/commands.md is out of date; run: make proto"
 
 
+def test_the_table_of_conditions_is_that_of_the_vectors() -> None:
+    """docs/conditions.md has a row for each vector, as the generator writes it today, and no other."""
+    generator = _load(ROOT / "tools/conditions_doc.py")
+    page = (ROOT / "docs/conditions.md").read_text(encoding="utf-8")
+
+    assert page == generator.render(page), "docs/conditions.md is out of date; run: make proto"
+    assert page.count("\n| `{condition: ") == len(list(generator.rows())) > 40
+
+
 def test_every_rpc_is_explained() -> None:
     """Each RPC has a comment in its .proto file that says what it does."""
     protos = sorted((ROOT / "proto/pbac/v1").glob("*.proto"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import fields, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from support.tiny_registry import EVERYTHING, NOW, accreditation, agreement, ask
 
 from policyd.decision.cache import Decider, cache_key
 from policyd.decision.decide import decide
-from policyd.decision.entitlement import FOREVER, entitle
+from policyd.decision.entitlement import FOREVER, _instants, entitle
+from policyd.decision.gates import admit
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.model import (
     AccreditationLevel,
@@ -26,12 +28,38 @@ from policyd.model import (
     Token,
     Verified,
 )
+from policyd.policy.attributes import DERIVED, Type
 from policyd.policy.policyset import PolicySet
+
+DATED_RULES = """
+- uid: w10-soon-over
+  why: Scores come coarser where the accreditation is soon over.
+  effect: allow
+  rules: {resource: {$.field: {condition: Equals, value: Pupil.Score}}}
+  where: {subject: {$.accreditation.until: {condition: Before, days_from_now: 6}}}
+  grant: {band: {width: 15}}
+- uid: w20-not-in-spring
+  why: Sizes stay in for a while.
+  effect: deny
+  targets: {resource_id: School.Size}
+  rules: {}
+  where: {context: {$.now: {condition: Within, from: 2026-03-04, until: "2026-03-05T06:00:00Z"}}}
+- uid: w30-later
+  why: The day of birth stays in from a date on, or for those whose accreditation was over long ago.
+  effect: deny
+  targets: {resource_id: Pupil.Dob}
+  rules: {}
+  where:
+    subject:
+      - $.accreditation.until: {condition: Not, value: {condition: After, days_from_now: -2}}
+      - $.accreditation.until: {condition: After, value: 2026-04-01}
+    context: {$.now: {condition: AnyOf, values: [{condition: After, value: 2026-03-08}]}}
+"""
 
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicySet:
-    return load_tiny(tmp_path_factory.mktemp("tiny"))
+    return load_tiny(tmp_path_factory.mktemp("tiny"), rules=DATED_RULES)
 
 
 def busy_registry() -> Registry:
@@ -70,7 +98,9 @@ def instants_of(registry: Registry, policy: PolicySet) -> list[int]:
             found |= {instant for instant in named if instant is not None}
     for gateway in policy.gateways.by_id.values():
         found |= {each for each in (gateway.valid_from, gateway.valid_until) if each is not None}
-    return sorted(found)
+    found |= {at(date) for date in ("2026-03-04", "2026-03-05T06:00:00Z", "2026-03-08", "2026-04-01")}
+    # Around every instant, as far from it as a duration of the rules reaches.
+    return sorted(found | {instant + days * 86_400_000 for instant in found for days in (-6, 2)})
 
 
 QUESTIONS = [
@@ -90,13 +120,15 @@ def test_a_cached_answer_is_the_fresh_one_around_every_boundary(policy: PolicySe
     times = [instant + by for instant in instants_of(registry, policy) for by in (-1, 0, 1)]
     assert len(times) > 60
     decider = Decider(snapshot)
-    told = set()
+    told, rules = set(), set()
     for now in [*times, *reversed(times)]:
         for request in QUESTIONS:
             fresh = decide(snapshot, request, now)
             assert decider.decide(request, now) == fresh, (request.claimed.agreement, now)
             told |= {group.reason for group in fresh.groups}
+            rules |= {group.rule for group in fresh.groups}
     assert len(told) >= 8
+    assert {"w10-soon-over", "w20-not-in-spring", "w30-later"} <= rules
 
 
 def test_an_entitlement_is_valid_only_between_the_nearest_boundaries(policy: PolicySet) -> None:
@@ -277,3 +309,48 @@ def test_nothing_starts_or_ends_that_the_cache_does_not_know(policy: PolicySet) 
         kept = decider.decide(request, edge - 1)
         assert decider.decide(request, edge).groups != kept.groups, entry
         assert decider.decide(request, edge) == decide(snapshot, request, edge)
+
+
+def test_every_attribute_that_is_an_instant_bounds_what_is_kept(policy: PolicySet) -> None:
+    """A new attribute of type instant fails here until the validity of an entitlement knows it."""
+    _, admitted, _ = admit(tiny.snapshot(policy), _ASKED, now=NOW)
+    assert admitted is not None
+
+    instants = {name for name, each in DERIVED.items() if each.type is Type.INSTANT}
+    assert {*_instants(admitted), "now"} == instants
+
+
+@pytest.mark.parametrize(
+    ("where", "edge"),
+    [
+        ("{context: {$.now: {condition: Before, value: 2026-03-09}}}", "2026-03-09"),
+        ("{context: {$.now: {condition: After, value: 2026-03-09}}}", "2026-03-09"),
+        ("{context: {$.now: {condition: Within, from: 2026-03-09, until: 2027-01-01}}}", "2026-03-09"),
+        ("{context: {$.now: {condition: Within, from: 2026-01-01, until: 2026-03-09}}}", "2026-03-09"),
+        (
+            "{subject: {$.accreditation.until: {condition: After, days_from_now: 5}}}",
+            "2026-03-04T00:00:00.001Z",
+        ),
+        (
+            "{subject: {$.accreditation.until: {condition: Before, days_from_now: 5}}}",
+            "2026-03-04T00:00:00.001Z",
+        ),
+    ],
+)
+def test_an_answer_is_kept_up_to_the_edge_of_a_condition_and_no_longer(
+    where: str, edge: str, tmp_path: Path
+) -> None:
+    """The answer changes at the edge, to the millisecond, and what is kept before it ends there."""
+    target = "targets: {resource_id: Pupil.Fsm}, rules: {}"
+    rule = f"- {{uid: x, why: x, effect: deny, {target}, where: {where}}}"
+    policy = load_tiny(tmp_path, rules=rule)
+    entry = accreditation(until_at=at("2026-03-09"))
+    snapshot = tiny.snapshot(policy, entry)
+    decider, instant, request = Decider(snapshot), at(edge), ask("Pupil.Fsm")
+
+    found = [decider.decide(request, now).groups for now in (instant - 1, instant, instant - 1)]
+
+    assert found[0] != found[1]
+    assert found[0] == found[2]
+    assert entitle(snapshot, request, now=instant - 1).valid_until == instant
+    assert entitle(snapshot, request, now=instant).valid_from == instant

@@ -76,6 +76,7 @@ def test_a_condition_is_true_false_or_error(case: dict[str, Any]) -> None:
 
     assert [value for value in case["true"] if test(as_value(value)) != TRUE] == []
     assert [value for value in case["false"] if test(as_value(value)) != FALSE] == []
+    assert [value for value in case.get("error", ()) if test(as_value(value)) != ERROR] == []
 
 
 @pytest.mark.parametrize("case", _TRUTH, ids=lambda case: str(case["condition"]))

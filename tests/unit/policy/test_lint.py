@@ -189,3 +189,16 @@ def test_the_page_explains_every_check_with_its_severity(tmp_path: Path) -> None
 
 def _of(check: str, found: list[Finding]) -> list[Finding]:
     return [each for each in found if each.check == check]
+
+
+def test_a_purpose_that_is_only_compared_with_an_attribute_is_not_named(tmp_path: Path) -> None:
+    """`$.purpose_within` includes `$.purpose` whatever the purpose is; only a constant narrows a rule."""
+    files = tiny_files()
+    files["rules/more.yaml"] = (
+        rule("x90", why="Sizes are for all.", target="School.Size", conditions="", grant="release")
+        + "  where: {context: {$.purpose_within: {condition: Includes, attribute: $.purpose}}}\n"
+    )
+
+    found = lint(load_files(tmp_path, files))
+
+    assert [each.check for each in found if "`x90`" in each.message] == ["allow-without-purpose"]
