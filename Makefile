@@ -16,8 +16,9 @@ PROJECTS := pyproject.toml proto/pyproject.toml clients/python/pyproject.toml
 EDIT := PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps -e proto -e clients/python -e .
 PROTOS := $(wildcard proto/pbac/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
-LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras \
-	--no-emit-index-url --no-emit-trusted-host --no-emit-options
+# --no-emit-options keeps the addresses that pip is configured with out of the lock files.
+LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --no-header --allow-unsafe --generate-hashes \
+	--strip-extras --no-emit-options
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
