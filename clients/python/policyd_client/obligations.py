@@ -79,6 +79,8 @@ def _read_amount(kind: str, obligation: pb.Obligation, epoch: int) -> int:
 
 def _read_rows(rows: pb.Rows) -> tuple[frozenset[int] | None, frozenset[str] | None]:
     refuse_unknown(rows, "obligation `rows`")
+    if rows.local_authorities and not rows.by_local_authority:
+        raise Unexpected("obligation `rows` names local authorities and does not limit by them")
     if not rows.years and not rows.by_local_authority:
         raise Unexpected("obligation `rows` limits nothing")
     if any(not 1900 <= year <= 2200 for year in rows.years):
