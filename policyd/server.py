@@ -41,7 +41,7 @@ from policyd.registry.store import EmbeddedStore
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
 from policyd.service.seal_service import SealServicer
-from policyd.state import StateFollower, activate, current_of, refuse_older
+from policyd.state import StateFollower, activate, current_of
 from policyd.telemetry import Projector, make_exporters, make_resource, read_settings
 
 MAX_MESSAGE_BYTES = 1024 * 1024
@@ -140,7 +140,6 @@ class Server:
             Ledger.open(config.ledger, origin=config.origin, signing_key=ledger_key.private)
         )
         store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
-        refuse_older(self.ledger, store.load())
         state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
         self.node = Node(
             current_of(self.policy, state),

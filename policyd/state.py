@@ -30,12 +30,13 @@ def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: s
 
     Raises:
         StateConflict: others kept changing the state meanwhile.
-        StateCorrupt, NotServing: the store cannot be used.
+        StateCorrupt, NotServing: the store cannot be used, or is behind what this node has applied.
         LedgerClosed, LedgerBusy: the change cannot be recorded, so it is not made.
     """
     wanted = Activation(policy_digest=policy.digest, policy_version=policy.version)
     for _ in range(_ATTEMPTS):
         state = store.load()
+        _refuse_older(ledger, state)
         if state.activation == wanted:
             return state
         draft = draft_activation(wanted, who=node, why=why, at=clock.now())
@@ -139,7 +140,7 @@ class StateFollower:
         return policy
 
 
-def refuse_older(ledger: Ledger, state: State) -> None:
+def _refuse_older(ledger: Ledger, state: State) -> None:
     """Refuse a state that is behind what this node has applied, as its own ledger has it.
 
     Raises:

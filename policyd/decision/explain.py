@@ -101,6 +101,8 @@ class Explanation:
     decision: Decision
     question: tuple[Checked, ...]
     groups: tuple[Explained, ...]
+    valid_until: Instant
+    """The first instant at which time alone could change the decision."""
     not_shown: int = 0
 
 
@@ -128,7 +130,7 @@ def explain(snapshot: Snapshot, request: Request, now: Instant) -> Explanation:
             else:
                 hidden += 1
         groups.append(Explained(group, tuple(checks)))
-    return Explanation(decision, tuple(question), tuple(groups), hidden)
+    return Explanation(decision, tuple(question), tuple(groups), entitlement.valid_until, hidden)
 
 
 class _Touching(NamedTuple):

@@ -161,10 +161,8 @@ class Node:
         now = clock.now()
         request = Request(claimed, self._verify(check.requester_token, call, now))
         explanation = explain(current.decider.snapshot, request, now)
-        _, until = current.decider.decide_until(request, now)
-        each = self._decided(
-            current, check, request, explanation.decision, until=until, call=call, rpc="Explain"
-        )
+        decision, until = explanation.decision, explanation.valid_until
+        each = self._decided(current, check, request, decision, until=until, call=call, rpc="Explain")
         return write_explanation(explanation, self._commit([check], [each], call, timeout_s=timeout_s)[0])
 
     def list_fields(
@@ -243,7 +241,7 @@ class Node:
             receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
             if check.want_receipt:
                 receipt.leaf = each.entry.leaf
-                receipt.proof.extend(self._ledger.proof(receipt.index, receipts.size))
+                receipt.proof.extend(receipts.proof(number))
                 receipt.checkpoint = receipts.checkpoint
             answers.append(
                 write_answer(
