@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 import stat
+import tempfile
 from base64 import b64decode, b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,12 +103,10 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         ConfigError: `path` exists already or cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(
-            scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        # A name of its own for each writer: threads of one process may make the same key at once.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+        scratch = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o600)

@@ -87,26 +87,34 @@ def test_a_key_is_not_written_through_a_symbolic_link(tmp_path: Path) -> None:
 
 
 def test_of_many_that_make_one_key_one_succeeds(tmp_path: Path) -> None:
-    """When threads race, one key is written whole and the others are told."""
-    path, made, refused = tmp_path / "a.key", [], []
-    start = threading.Barrier(8)
+    """When threads race, one key is written whole and the others are told; at every try."""
+    for attempt in range(20):
+        path = tmp_path / f"{attempt}.key"
+        made: list[str] = []
+        refused: list[str] = []
+        start = threading.Barrier(8)
 
-    def make(number: int) -> None:
-        start.wait()
-        try:
-            made.append(create_mac_key(path.with_name(f"{number}.key")).id)
-            write_private(path, path.with_name(f"{number}.key").read_bytes())
-        except ConfigError:
-            refused.append(number)
+        def make(
+            path: Path = path,
+            start: threading.Barrier = start,
+            made: list[str] = made,
+            refused: list[str] = refused,
+        ) -> None:
+            start.wait()
+            try:
+                made.append(create_mac_key(path).id)
+            except ConfigError as error:
+                refused.append(str(error))
 
-    threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
-    assert load_mac_key(path).id in made
-    assert len(refused) == 7
+        assert made == [load_mac_key(path).id]
+        assert refused == [f"{path} exists already; keep it, or move it away first"] * 7
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622, 0o601, 0o777])
