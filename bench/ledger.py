@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policyd import clock, ids, merkle
 from policyd.ledger import store
-from policyd.ledger.record import Entry, decision_record
+from policyd.ledger.decision_record import decision_record
+from policyd.ledger.entry import Entry
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup

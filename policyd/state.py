@@ -10,7 +10,8 @@ from policyd import clock
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
-from policyd.ledger.record import Entry, Stage, state_change_record
+from policyd.ledger.change_record import Stage, state_change_record
+from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
 from policyd.policy.load import load_policy_set

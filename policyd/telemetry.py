@@ -22,8 +22,8 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from policyd import clock, names
 from policyd.ledger import store
+from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader, StoredRecord
-from policyd.ledger.record import parse_leaf
 from policyd.ledger.writer import Ledger
 
 CURSOR = "span-cursor"

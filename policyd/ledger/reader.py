@@ -10,7 +10,7 @@ from types import TracebackType
 
 from policyd import merkle
 from policyd.ledger import store
-from policyd.ledger.record import IndexColumns
+from policyd.ledger.entry import IndexColumns
 
 _NEWEST = 10_000
 _PAGE = 512

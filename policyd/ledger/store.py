@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from policyd.errors import LedgerClosed, LedgerCorrupt
-from policyd.ledger.record import INTEGER_COLUMNS, Entry, IndexColumns
+from policyd.ledger.entry import INTEGER_COLUMNS, Entry, IndexColumns
 from policyd.merkle import HASH_BYTES
 
 DATABASE = "ledger.db"

@@ -12,7 +12,7 @@ from pathlib import Path
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
-from policyd.ledger.record import columns_of
+from policyd.ledger.entry import columns_of
 
 MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from policyd import clock, merkle
 from policyd.errors import LedgerBusy, LedgerClosed, LedgerCorrupt, NotServing
 from policyd.ledger import note, recovery, store
+from policyd.ledger.entry import MAX_LEAF_BYTES, Entry
 from policyd.ledger.reader import LedgerReader
-from policyd.ledger.record import MAX_LEAF_BYTES, Entry
 
 QUEUE_LIMIT = 4_096
 """Records that may wait for the commit under way; more are refused."""

@@ -14,7 +14,8 @@ from policyd.decision.explain import explain
 from policyd.errors import NotServing, TokenError
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
-from policyd.ledger.record import Entry, decision_record
+from policyd.ledger.decision_record import decision_record
+from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger, Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.service.answer import write_answer, write_listing

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from policyd import clock, ids
 from policyd.errors import LedgerClosed
 from policyd.ledger import writer
-from policyd.ledger.record import Entry, decision_record
+from policyd.ledger.decision_record import decision_record
+from policyd.ledger.entry import Entry
 from policyd.model import Action, Decision, Effect, Obligations, Outcome, VerdictGroup
 from policyd.reasons import Reason
 

@@ -17,8 +17,8 @@ from policyd_client.digest import answer_digest, request_digest
 from support.server import Process, Site, make_site, stub
 
 from policyd import merkle
+from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader
-from policyd.ledger.record import parse_leaf
 from policyd.ledger.verify import verify
 
 CLIENTS = 4

@@ -13,8 +13,8 @@ from policyd_client import digest as client_digest
 from support.server import Site, make_site, reasons, serving, stub
 
 from policyd.devsetup import client_credentials
+from policyd.ledger.entry import open_private
 from policyd.ledger.reader import LedgerReader
-from policyd.ledger.record import open_private
 from policyd.reasons import Reason
 from policyd.server import Server
 

@@ -21,9 +21,9 @@ from support.server import Site, make_site, plain, reasons, serving, stub
 
 from policyd import canonical, merkle
 from policyd.decision.decide import decide
+from policyd.ledger.entry import parse_leaf
 from policyd.ledger.note import Verifier, verify_checkpoint
 from policyd.ledger.reader import LedgerReader
-from policyd.ledger.record import parse_leaf
 from policyd.model import Action, Claimed, Decision, Request, Token, Verified
 from policyd.server import SERVICES, Server
 

@@ -24,8 +24,8 @@ from policyd import clock
 from policyd.config import Config
 from policyd.devsetup import AUDIENCE, client_credentials, local_issuer, set_up
 from policyd.identity.keys import load_signing_key
+from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader
-from policyd.ledger.record import parse_leaf
 from policyd.registry.change import draft_registry
 from policyd.registry.document import read_registry_text
 from policyd.registry.store import EmbeddedStore

@@ -19,7 +19,9 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 
 from policyd import names, telemetry
-from policyd.ledger import record
+from policyd.ledger.change_record import Stage, state_change_record
+from policyd.ledger.decision_record import decision_record, pseudonym
+from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup
 from policyd.reasons import Reason
@@ -60,7 +62,7 @@ DECISION = Decision(
 )
 
 
-def make_entry(number: int, **other: Any) -> record.Entry:
+def make_entry(number: int, **other: Any) -> Entry:
     values: dict[str, Any] = {
         "decision_id": f"{number:026d}",
         "trace_id": (number + 1).to_bytes(16, "big"),
@@ -72,7 +74,7 @@ def make_entry(number: int, **other: Any) -> record.Entry:
         "key": bytes(32),
         "unknown_names": ["A.pupil_17"],
     }
-    return record.decision_record(DECISION, **(values | other))
+    return decision_record(DECISION, **(values | other))
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
@@ -166,9 +168,9 @@ def test_each_decision_arrives_as_one_span_in_order(ledger: Ledger, collector: C
     ledger.append([make_entry(number) for number in range(1_300)])
     projector = project(ledger)
     collector.wait_for(1_300)
-    change = record.state_change_record(
+    change = state_change_record(
         "registry",
-        stage=record.Stage.APPLIED,
+        stage=Stage.APPLIED,
         epoch=8,
         body_digest=bytes(32),
         who="node-1",
@@ -213,7 +215,7 @@ def test_span_says_what_the_record_says(ledger: Ledger, collector: Collector) ->
     assert have["pbac.decision.policy.version"] == 3
     assert have["pbac.decision.ledger.leaf_hash"] == receipts.leaf_hashes[0].hex()
     assert have["rpc.method"] == "pbac.v1.DecisionService/Check"
-    assert have["enduser.pseudo.id"] == record.pseudonym(bytes(32), "researcher-1")
+    assert have["enduser.pseudo.id"] == pseudonym(bytes(32), "researcher-1")
 
 
 def test_no_person_and_no_name_asked_for_is_exported(ledger: Ledger, collector: Collector) -> None:

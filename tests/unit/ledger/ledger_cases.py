@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from policyd.ledger.record import Entry, Stage, decision_record, state_change_record
+from policyd.ledger.change_record import Stage, state_change_record
+from policyd.ledger.decision_record import decision_record
+from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import (
     Action,

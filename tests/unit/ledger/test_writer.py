@@ -18,7 +18,7 @@ from ledger_cases import AT, ORIGIN, OpenLedger, make_change, make_entry
 from policyd import merkle
 from policyd.errors import LedgerBusy, LedgerClosed, LedgerCorrupt, NotServing
 from policyd.ledger import note, store, writer
-from policyd.ledger.record import Entry
+from policyd.ledger.entry import Entry
 from policyd.ledger.verify import verify
 
 WAIT_S = 20.0

@@ -12,16 +12,9 @@ from ledger_cases import AT, DECISION, NODE_KEY, make_change, make_entry
 
 from policyd.canonical import canonical_json, decode_mask
 from policyd.errors import LedgerCorrupt
-from policyd.ledger.record import (
-    MAX_LEAF_BYTES,
-    IndexColumns,
-    Stage,
-    columns_of,
-    open_private,
-    parse_leaf,
-    pseudonym,
-    state_change_record,
-)
+from policyd.ledger.change_record import Stage, state_change_record
+from policyd.ledger.decision_record import pseudonym
+from policyd.ledger.entry import MAX_LEAF_BYTES, IndexColumns, columns_of, open_private, parse_leaf
 from policyd.model import ColumnSet, Effect, Outcome, VerdictGroup
 from policyd.reasons import Reason
 
