@@ -31,7 +31,7 @@ MAX_RULES = 200
 """Rules shown over all groups of one explanation; those that decide are always shown."""
 
 _MAX_VALUE = 200
-_ADMISSION_GATES = (1, 2, 2, 2, 3, 3, 3)
+_ADMISSION_GATES = (1, 1, 2, 2, 2, 3, 3, 3)
 _LATE = frozenset({Reason.SUPPRESSED, Reason.OBLIGATION_CONFLICT, Reason.USED_FIELD_WITHHELD})
 """Reasons that come of what was granted, once nothing else withholds it."""
 
@@ -321,6 +321,7 @@ def _spell(value: object) -> str:
 
 
 WHY = {
+    "operator": "the organisation that runs the data service is active and verified",
     "data-service": "the data service is registered and active",
     "token": "the requester's token holds",
     "requester": "the requester is registered and active",

@@ -67,7 +67,16 @@ class Admitted:
     standing: Standing
 
 
-ADMISSION = ("data-service", "token", "requester", "organisation", "agreement", "setting", "action")
+ADMISSION = (
+    "data-service",
+    "operator",
+    "token",
+    "requester",
+    "organisation",
+    "agreement",
+    "setting",
+    "action",
+)
 """The checks of ``admit``, in order; a token that does not hold is named by what is wrong with it."""
 
 OVER_FIELDS = frozenset({Check.DEIDENTIFIED, Check.ARTICLE9})
@@ -84,6 +93,10 @@ def admit(
     parties = Parties(service)
     if service.status is not Status.ACTIVE:
         return parties, None, Refusal(Reason.DATA_SERVICE_SUSPENDED, "data-service")
+    # Who may not have data may not hold it for others either (docs/adr/0003-order-of-gates.md).
+    operator = snapshot.organisations.get(service.organisation)
+    if operator is None or not _usable(operator, now):
+        return parties, None, Refusal(Reason.DATA_SERVICE_SUSPENDED, "operator")
     token = request.verified.token
     if token is None:
         return parties, None, Refusal(Reason.REQUESTER_UNVERIFIED, request.verified.token_error or "token")
@@ -214,8 +227,10 @@ def gateway_fields(snapshot: Snapshot, admitted: Admitted) -> list[tuple[str, Fi
 def time_boundaries(snapshot: Snapshot, parties: Parties) -> list[Instant]:
     """Return every instant at which a gate could come out differently by time alone."""
     found: list[Instant] = []
-    if parties.organisation is not None and parties.organisation.changed_at is not None:
-        found += (parties.organisation.changed_at, parties.organisation.verified_at)
+    operator = snapshot.organisations.get(parties.service.organisation) if parties.service else None
+    for organisation in (operator, parties.organisation):
+        if organisation is not None and organisation.changed_at is not None:
+            found += (organisation.changed_at, organisation.verified_at)
     if parties.requester is not None:
         found += boundaries(snapshot, parties.requester)
     if parties.agreement is not None:

@@ -131,6 +131,9 @@ def _gates_1_to_3(question: Question) -> Parties | Verdict:
     service = services[0]
     if service.status is not Status.ACTIVE:
         return _withheld(Reason.DATA_SERVICE_SUSPENDED, "gate:1:data-service")
+    operator = registry.organisations.get(service.organisation)
+    if operator is None or not is_usable(operator, question.now):
+        return _withheld(Reason.DATA_SERVICE_SUSPENDED, "gate:1:operator")
     # Gate 2: the requester is the subject that one issuer vouches for.
     token = verified.token
     if token is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from policyd.clock import parse_instant
 from policyd.model import (
@@ -65,6 +65,9 @@ def _status(rng: random.Random, odd: float) -> Status:
 
 def _registry(rng: random.Random, draft: Draft) -> Registry:
     organisations = [_organisation(rng, f"org-{number}") for number in range(3)]
+    # The operators of data services: mostly sound, or every question would end at gate 1.
+    sound = replace(organisations[2], id="org-3", status=Status.ACTIVE, changed_at=None)
+    operators = [sound, sound, sound, organisations[2]]
     requesters = [
         Requester(
             id=f"person-{number}",
@@ -86,7 +89,7 @@ def _registry(rng: random.Random, draft: Draft) -> Registry:
         DataService(
             f"service-{n}",
             f"spiffe://test/service-{n}",
-            "org-2",
+            rng.choice(operators).id if rng.random() < 0.99 else "org-gone",
             rng.choice(SETTINGS[:2]),
             _status(rng, 0.015),
         )
@@ -94,7 +97,7 @@ def _registry(rng: random.Random, draft: Draft) -> Registry:
     ]
     agreements = [_agreement(rng, draft, f"AG-{number}", requesters, services) for number in range(4)]
     return Registry(
-        organisations={each.id: each for each in organisations},
+        organisations={each.id: each for each in (*organisations, sound)},
         requesters={each.id: each for each in requesters},
         accreditations={each.id: each for each in records},
         data_services={each.id: each for each in services},

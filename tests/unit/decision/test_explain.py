@@ -74,6 +74,7 @@ def test_after_a_failure_of_gates_1_to_3_nothing_later_is_said(policy: PolicySet
 
     assert [each.check for each in explanation.question] == [
         "gate:1:data-service",
+        "gate:1:operator",
         "gate:2:token",
         "gate:2:requester",
         "gate:2:organisation",
