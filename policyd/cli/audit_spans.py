@@ -13,7 +13,7 @@ from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import json_option, print_json
 from policyd.ledger.reader import LedgerReader
 from policyd.telemetry.delivery import Outbox, make_senders
-from policyd.telemetry.losses import Resent, add_losses, read_losses, send_again, settle
+from policyd.telemetry.losses import Resent, read_losses, send_again, settle
 from policyd.telemetry.projector import read_cursor
 from policyd.telemetry.settings import make_resource, read_settings
 
@@ -77,9 +77,7 @@ def _resend(reader: LedgerReader, directory: Path, wanted: str, *, as_json: bool
     try:
         for first, last in ranges:
             done.append(again := send_again(outbox, first, last))
-            if again.next_index > first:
-                settle(directory, first, again.next_index - 1, origin=reader.origin)
-            add_losses(directory, again.losses, origin=reader.origin)
+            settle(directory, first, again, origin=reader.origin)
             if again.next_index <= last:
                 raise Failure(
                     f"stopped at record {again.next_index} ({again.why}): go on with "

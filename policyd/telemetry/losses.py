@@ -47,13 +47,16 @@ def add_losses(directory: Path, losses: Iterable[Loss], *, origin: str) -> None:
     _add(directory, [{"origin": origin, **asdict(loss)} for loss in losses])
 
 
-def settle(directory: Path, first: int, last: int, *, origin: str) -> None:
-    """Write down that the spans of these records were sent again, and taken.
+def settle(directory: Path, first: int, resent: Resent, *, origin: str) -> None:
+    """Write down that the spans from ``first`` on were sent again, and what was lost this time.
 
     Raises:
         OSError: it cannot be written.
     """
-    _add(directory, [{"origin": origin, "resent": [first, last]}])
+    lines: list[dict[str, object]] = []
+    if resent.next_index > first:
+        lines.append({"origin": origin, "resent": [first, resent.next_index - 1]})
+    _add(directory, [*lines, *({"origin": origin, **asdict(loss)} for loss in resent.losses)])
 
 
 def read_losses(directory: Path, *, origin: str) -> list[Loss]:
