@@ -92,6 +92,13 @@ $(BENCH): requirements/bench.txt $(DEV)
 	@$(PIP) --no-build-isolation --require-hashes -r requirements/bench.txt
 	@touch $@
 
+# Optional: the tests of the span export use it when it is there. MVS gives the versions, Go checks their hashes.
+$(VENV)/bin/otelcol: tests/support/otelcol/main.go tests/support/otelcol/go.mod | $(VENV)/.made
+	@echo "building an OpenTelemetry Collector for the tests (needs Go; once)"
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && cp $^ "$$scratch" && \
+		go build -C "$$scratch" -mod=mod -trimpath -buildvcs=false -ldflags '-s -w' -o otelcol . && \
+		mv "$$scratch/otelcol" $@
+
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "no python3 found; install Python 3.11, or: make PYTHON=/path/to/python3.11"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

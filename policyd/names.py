@@ -41,3 +41,10 @@ RPC_METHOD = "rpc.method"
 ENDUSER_PSEUDO_ID = "enduser.pseudo.id"
 SERVICE_NAME = "service.name"
 SERVICE_INSTANCE_ID = "service.instance.id"
+
+# The Authorization Decision Log's (Logius): references to where the data can be had.
+ADL_REQUEST = "adl.core.request"
+ADL_RESPONSE = "adl.core.response"
+ADL_POLICIES = "adl.core.policies"
+ADL_INFORMATION = "adl.core.information"
+ADL_CONFIGURATION = "adl.core.configuration"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from pbac.v1 import (
     seal_pb2_grpc,
 )
 
+from policyd import clock
 from policyd.config import Config
 from policyd.errors import ConfigError
 from policyd.identity.keys import load_mac_key, load_signing_key
@@ -42,11 +44,17 @@ from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
 from policyd.service.seal_service import SealServicer
 from policyd.state import StateFollower, activate, current_of
-from policyd.telemetry import Projector, make_exporters, make_resource, read_settings
+from policyd.telemetry.delivery import make_senders
+from policyd.telemetry.projector import Projector
+from policyd.telemetry.settings import make_resource, read_settings
+
+_LOG = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 HEALTH_S = 0.25
+UNRECORDED_EVERY_S = 10.0
+"""How often at most the log says that decisions could not be recorded."""
 _SPARE_THREADS = 8
 """For health and reflection, so that a full house of calls cannot make the node look dead."""
 
@@ -161,11 +169,10 @@ class Server:
         """Send spans where the standard settings say; none of them can touch the ledger."""
         settings = read_settings(os.environ)
         self.notices.extend(settings.lines)
-        if settings.exporters:
-            exporters = make_exporters(settings)
-            projector = Projector(
-                self.ledger, exporters=exporters, resource=make_resource(self.ledger.origin)
-            )
+        senders, faults = make_senders(settings)
+        self.notices.extend(faults)
+        if senders:
+            projector = Projector(self.ledger, senders=senders, resource=make_resource(self.ledger.origin))
             projector.start()
             stack.callback(projector.close)
 
@@ -219,8 +226,13 @@ class Server:
 
     def _watch_health(self) -> None:
         """Serving means: can record, state fresh, policy in force (DESIGN.md section 5)."""
+        said, said_at_s = 0, -UNRECORDED_EVERY_S
         while not self._stopping.wait(HEALTH_S):
             self._set_health()
+            count = self.node.unrecorded
+            if count > said and clock.monotonic() - said_at_s >= UNRECORDED_EVERY_S:
+                _LOG.error("decisions not recorded, and so not answered: %d since the start", count)
+                said, said_at_s = count, clock.monotonic()
 
     def _set_health(self) -> None:
         if self._stopping.is_set():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from policyd.cli.audit_spans import spans
+from policyd.cli.audit_trace import trace
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import json_option, print_json, read_text
 from policyd.ledger.verify import verify
@@ -54,6 +56,10 @@ def verify_command(directory: Path, *, key: str | None, since: Path | None, as_j
         click.echo(str(report))
     if not report.passed:
         raise Failure("the ledger did not verify", Exit.FAILED)
+
+
+audit.add_command(spans)
+audit.add_command(trace)
 
 
 def _progress(done: int, total: int) -> None:

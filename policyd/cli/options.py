@@ -48,3 +48,8 @@ def read_text(path: Path) -> str:
 def print_json(value: object) -> None:
     """Print a value as JSON, keys in the order given."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: object) -> None:
+    """Print a value as one line of JSON, for files of such lines."""
+    click.echo(json.dumps(value, ensure_ascii=False))

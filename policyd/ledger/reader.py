@@ -77,6 +77,18 @@ class LedgerReader:
                 return
             start = rows[-1][0] + 1
 
+    def trace_ids(self, start: int) -> Iterator[tuple[int, str]]:
+        """Yield index and trace id of the records from `start` on that belong to a trace, in index order."""
+        while True:
+            with self._lock:
+                rows = self._connection.execute(
+                    "SELECT idx, trace_id FROM record WHERE idx >= ? ORDER BY idx LIMIT ?", (start, _PAGE)
+                ).fetchall()
+            yield from ((index, trace_id) for index, trace_id in rows if trace_id)
+            if len(rows) < _PAGE:
+                return
+            start = rows[-1][0] + 1
+
     def highest_epoch(self) -> int:
         """Return the highest epoch that the newest records speak of as applied, 0 where none does.
 

@@ -11,7 +11,7 @@ from pbac.v1 import decision_pb2 as pb
 from policyd import canonical, clock, ids
 from policyd.decision.cache import Decider
 from policyd.decision.explain import explain
-from policyd.errors import NotServing, TokenError
+from policyd.errors import NotServing, PolicydError, TokenError
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
 from policyd.ledger.decision_record import decision_record
@@ -62,6 +62,7 @@ class Node:
         self._moved = threading.Condition()
         self._refusing = ""
         self._draining = False
+        self._unrecorded = 0
         self._fresh_at_s = clock.boot_seconds()
 
     @property
@@ -102,6 +103,11 @@ class Node:
         with self._moved:
             self._draining = True
             self._moved.notify_all()
+
+    @property
+    def unrecorded(self) -> int:
+        """How many decisions could not be recorded since the start; none of them was answered."""
+        return self._unrecorded
 
     @property
     def refusing(self) -> str:
@@ -262,7 +268,12 @@ class Node:
         The process may have been stopped, or told to stop, since the snapshot was taken. The record
         stands all the same.
         """
-        receipts = self._ledger.append(entries, timeout_s=timeout_s)
+        try:
+            receipts = self._ledger.append(entries, timeout_s=timeout_s)
+        except PolicydError:
+            with self._moved:
+                self._unrecorded += len(entries)
+            raise
         _ = self.current
         return receipts
 

@@ -12,7 +12,10 @@ from typing import Any
 import grpc
 import pytest
 from pbac.v1 import decision_pb2 as pb
+from support.collector import Collector
 from support.server import START_S, Process, Site, make_site, serving, stub
+
+from policyd.telemetry.losses import LOSSES
 
 CANARY = "CANARY7f3a"
 PUPIL = "A820000118003"
@@ -83,7 +86,7 @@ def test_no_canary_leaves_a_running_server(tmp_path: Path) -> None:
                     stub(channel).Check(bad, timeout=10, metadata=metadata)
                 failed: Any = caught.value
                 assert failed.code() is grpc.StatusCode.INVALID_ARGUMENT
-                texts.append(failed.details())
+                texts += [failed.details(), str(failed.trailing_metadata()), str(failed.initial_metadata())]
             until = time.monotonic() + START_S
             while node.output.count('"pbac.decision"') < len(answers) and time.monotonic() < until:
                 time.sleep(0.05)
@@ -97,6 +100,67 @@ def test_no_canary_leaves_a_running_server(tmp_path: Path) -> None:
     assert any(path.name == "ledger.db-wal" for path in live)
     for path, content in [*live.items(), *after.items()]:
         assert_absent(content, secrets, where=path)
+
+
+def test_no_canary_reaches_a_collector_or_comes_back_from_one(tmp_path: Path) -> None:
+    """Spans hold nothing that a question says, known purposes and fields too; no collector is quoted."""
+    site = make_site(tmp_path / "data")
+    asked = questions(site)
+    secrets = set().union(*(spellings(each) for each in (CANARY.encode(), PUPIL.encode(), RECORD)))
+    secrets |= {part.encode() for question in asked for part in question.requester_token.split(".")[1:]}
+    secrets |= {
+        b"academic-research",
+        b"Gender",
+        b"KS4_ATT8",
+        b"researcher-1",
+        b"request-",
+        site.token().encode(),
+    }
+    metadata = [("baggage", f"pupil={PUPIL}"), ("x-note", CANARY), ("tracestate", f"x={CANARY}")]
+    collector = Collector()
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.start(), "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
+    collector.refuse(grpc.StatusCode.PERMISSION_DENIED, details=f"{CANARY} {PUPIL}")
+    try:
+        with Process(site, environment=endpoint) as node, site.channel(node.address) as channel:
+            for each in asked:
+                stub(channel).Check(each, timeout=10, metadata=metadata)
+                stub(channel).Explain(pb.ExplainRequest(check=each), timeout=10, metadata=metadata)
+            node.line_with("spans cannot be exported (PERMISSION_DENIED)")
+            collector.drop_first(message=f"{CANARY} {PUPIL}")
+            node.line_with("the collector did not keep 1 spans")
+            collector.wait_for(2 * len(asked) - 1)
+            assert node.terminate() == 0
+    finally:
+        collector.close()
+
+    spans = [*collector.spans]
+    assert len(spans) == 2 * len(asked) - 1
+    assert_absent(b"".join(collector.requests), secrets, where="what the collector was sent")
+    assert_absent(node.output.encode(), secrets, where="the output")
+    assert_absent((site.config.ledger / LOSSES).read_bytes(), secrets, where="the count of losses")
+    for span in spans:
+        assert (len(span.events), len(span.links), span.status.message, span.trace_state) == (0, 0, "", "")
+
+
+def test_no_canary_is_in_any_log_record_however_much_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG, of every library in the process, arguments and tracebacks included."""
+    site = make_site(tmp_path / "data")
+    secrets = set().union(*(spellings(each) for each in (CANARY.encode(), PUPIL.encode(), RECORD)))
+    with caplog.at_level(logging.DEBUG), serving(site) as running, site.channel(running.address) as channel:
+        for each in questions(site):
+            secrets |= {part.encode() for part in each.requester_token.split(".")[1:]}
+            stub(channel).Check(each, timeout=10, metadata=[("x-note", CANARY)])
+        for bad in malformed(site):
+            with pytest.raises(grpc.RpcError):
+                stub(channel).Check(bad, timeout=10)
+        logging.getLogger("policyd").debug("the end of what is looked at")
+
+    assert "the end of what is looked at" in caplog.text
+    assert_absent(caplog.text.encode(), secrets, where="the log")
+    for record in caplog.records:
+        assert_absent(repr(vars(record)).encode(), secrets, where=record)
 
 
 def test_the_ledger_names_requesters_by_pseudonym_alone(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ PACKAGE = "policyd"
 SIDEWAYS = {
     ("policyd.service", "policyd.interceptors.call"): "who calls, as the interceptors verified it",
     ("policyd.cli", "policyd.demo"): "the command that starts the demo",
+    ("policyd.server", "policyd.telemetry"): "the composition root starts the projector",
 }
 """Packages of one floor that may import a module of another, and why."""
 ONLY = {

@@ -124,6 +124,14 @@ def test_the_callers_trace_goes_on_whatever_its_flags(flags: str) -> None:
     assert (call.trace_id.hex(), call.parent_span_id.hex()) == (TRACE, SPAN)
 
 
+@pytest.mark.parametrize("more", ["", "-", "-more-than-is-known"])
+def test_a_later_version_of_traceparent_is_read_as_far_as_it_is_known(more: str) -> None:
+    """What version 00 has stays where it is (W3C Trace Context, section 4)."""
+    call = call_of(enter(TracingInterceptor(), metadata=[("traceparent", f"01-{TRACE}-{SPAN}-01{more}")]))
+
+    assert (call.trace_id.hex(), call.parent_span_id.hex()) == (TRACE, SPAN)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -133,7 +141,9 @@ def test_the_callers_trace_goes_on_whatever_its_flags(flags: str) -> None:
         [f"00-{TRACE}-{'0' * 16}-01"],
         [f"00-{TRACE}-{SPAN}"],
         [f"00-{TRACE}-{SPAN}-01-more"],
-        [f"01-{TRACE}-{SPAN}-01"],
+        [f"00-{TRACE}-{SPAN}-01-"],
+        [f"01-{TRACE}-{SPAN}-01more"],
+        [f"ff-{TRACE}-{SPAN}-01"],
         [f"00-{TRACE}-{SPAN}-01\n"],
         [f" 00-{TRACE}-{SPAN}-01"],
         [f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01"],
