@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,3 +49,9 @@ def read_text(path: Path) -> str:
 def print_json(value: object) -> None:
     """Print a value as JSON, keys in the order given."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def show_progress(done: int, total: int) -> None:
+    """Say on a terminal how far a long command is; elsewhere nothing."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done:,} of {total:,} records", nl=done == total, err=True)
