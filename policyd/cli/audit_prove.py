@@ -1,4 +1,4 @@
-"""`policyd audit prove` and `verify-proof`: evidence that one record is in the log, checked without the log."""
+"""`policyd audit prove` and `verify-proof`: evidence of one record, made with the log, checked without it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from policyd.cli.exits import Exit, Failure
-from policyd.cli.options import json_option, print_json
+from policyd.cli.options import json_option, print_json, safe
 from policyd.errors import ConfigError, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger.evidence import MAX_BYTES, SUFFIX, verify_evidence, write_evidence
@@ -101,5 +101,5 @@ def verify_proof_command(file: Path, *, key: str, as_json: bool) -> None:
     click.echo(f"root      {checkpoint.root.hex()}")
     for name in ("kind", "decision_id", "outcome"):
         if isinstance(value := record.get(name), str):
-            click.echo(f"{name.replace('_id', ''):<10}{value}")
+            click.echo(f"{name.replace('_id', ''):<10}{safe(value)}")
     click.echo("proved")

@@ -10,7 +10,7 @@ import click
 from policyd.canonical import decode_mask
 from policyd.cli.audit_prove import find
 from policyd.cli.exits import Exit, Failure
-from policyd.cli.options import json_option, print_json
+from policyd.cli.options import json_option, print_json, safe
 from policyd.clock import format_instant
 from policyd.errors import LedgerCorrupt
 from policyd.ledger.entry import open_private, parse_leaf
@@ -73,7 +73,7 @@ def show_command(directory: Path, decision_id: str, *, key: str | None, as_json:
             }
         )
     else:
-        click.echo(f"decision   {_safe(decision_id)}  {_safe(document['outcome']).upper()}")
+        click.echo(f"decision   {safe(decision_id)}  {safe(document['outcome']).upper()}")
         click.echo(f"record     {record.index} of {place.origin}")
         click.echo(f"proof      {_proof(place, pinned=key is not None)}")
         for line in lines:
@@ -86,12 +86,12 @@ def show_command(directory: Path, decision_id: str, *, key: str | None, as_json:
 
 def _lines(document: dict[str, Any], verdicts: list[dict[str, Any]], reasons: list[str]) -> list[str]:
     lines = [f"at         {format_instant(document['at'])}"]
-    lines += [f"{label:<10} {_safe(document[name])}" for label, name in _TEXTS if document[name]]
-    lines.append(f"purposes   {_safe(', '.join(document['purposes']))}")
+    lines += [f"{label:<10} {safe(document[name])}" for label, name in _TEXTS if document[name]]
+    lines.append(f"purposes   {safe(', '.join(document['purposes']))}")
     digest, version, epoch = document["policy_digest"], document["policy_version"], document["epoch"]
-    lines.append(f"policy     version {version} {_safe(digest)}, epoch {epoch}")
+    lines.append(f"policy     version {version} {safe(digest)}, epoch {epoch}")
     for name, value in sorted(document["obligations"].items()):
-        lines.append(f"must       {name}: {_safe(value)}")
+        lines.append(f"must       {name}: {safe(value)}")
     if document["unknown"]["count"]:
         lines.append(f"unknown    {document['unknown']['count']} names that are no field")
     for number, verdict in enumerate(verdicts):
@@ -99,9 +99,9 @@ def _lines(document: dict[str, Any], verdicts: list[dict[str, Any]], reasons: li
         told = "" if exact == verdict["reason"] else f" (told: {verdict['reason']})"
         steps = "".join(f" {step}" for step in verdict["transform"])
         lines.append(
-            f"{_safe(verdict['effect']):<10} {verdict['names']} names,"
+            f"{safe(verdict['effect']):<10} {verdict['names']} names,"
             f" released {_count(verdict['released'])}, used {_count(verdict['used'])}:"
-            f" {_safe(exact)}{told} by {_safe(verdict['rule'])}{_safe(steps)}"
+            f" {safe(exact)}{told} by {safe(verdict['rule'])}{safe(steps)}".replace(" NONE by", " by")
         )
     return lines
 
@@ -112,7 +112,7 @@ def _count(sets: list[list[Any]]) -> int:
 
 def _other(record: StoredRecord) -> str:
     columns = record.columns
-    return f"{_safe(columns.kind):<10} record {record.index} at {format_instant(columns.at)}"
+    return f"{safe(columns.kind):<10} record {record.index} at {format_instant(columns.at)}"
 
 
 def _proof(place: Place, *, pinned: bool) -> str:
@@ -122,9 +122,3 @@ def _proof(place: Place, *, pinned: bool) -> str:
         return "none yet: no stored checkpoint covers the record; try again in a second"
     key = "the key given" if pinned else "the log's own key: not pinned"
     return f"holds, under the root of {place.size} records signed with {key}"
-
-
-def _safe(value: object) -> str:
-    """Return text that cannot steer a terminal."""
-    text = str(value)
-    return text if text.isprintable() else ascii(text)

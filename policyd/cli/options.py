@@ -55,3 +55,9 @@ def show_progress(done: int, total: int) -> None:
     """Say on a terminal how far a long command is; elsewhere nothing."""
     if sys.stderr.isatty():
         click.echo(f"\r{done:,} of {total:,} records", nl=done == total, err=True)
+
+
+def safe(value: object) -> str:
+    """Return text that cannot steer a terminal."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
