@@ -13,10 +13,11 @@ from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import json_option, print_json, safe
 from policyd.clock import format_instant
 from policyd.errors import LedgerCorrupt
-from policyd.ledger.entry import open_private, parse_leaf
+from policyd.ledger.entry import PrivatePart, open_private, parse_leaf
 from policyd.ledger.proving import Place, place_of
 from policyd.ledger.reader import LedgerReader, StoredRecord
 
+_MAX_VERDICTS = 16
 _TEXTS = (
     ("rpc", "rpc"),
     ("caller", "spiffe_id"),
@@ -50,10 +51,8 @@ def show_command(directory: Path, decision_id: str, *, key: str | None, as_json:
         place = place_of(directory, record, reader=reader, public_key=key)
     try:
         document, private = parse_leaf(record.leaf), open_private(record.leaf, record.private)
-        reasons = [reason.value for reason in private.reasons]
-        verdicts = list(private.verdicts) or document["verdicts"]
-        lines = _lines(document, verdicts, reasons)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        lines = _lines(document, private)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise LedgerCorrupt(f"record {record.index} cannot be shown: {error!r}") from error
     if as_json:
         print_json(
@@ -61,8 +60,11 @@ def show_command(directory: Path, decision_id: str, *, key: str | None, as_json:
                 "origin": place.origin,
                 "index": record.index,
                 "record": document,
-                "exact_reasons": reasons,
-                "verdicts": verdicts,
+                "not_told": {
+                    "agreement": private.agreement,
+                    "reasons": [reason.value for reason in private.reasons],
+                    "verdicts": list(private.verdicts),
+                },
                 "proof": {
                     "status": place.status.value,
                     "size": place.size,
@@ -84,9 +86,10 @@ def show_command(directory: Path, decision_id: str, *, key: str | None, as_json:
         raise Failure(f"policyd: {place.fault}", Exit.FAILED)
 
 
-def _lines(document: dict[str, Any], verdicts: list[dict[str, Any]], reasons: list[str]) -> list[str]:
+def _lines(document: dict[str, Any], private: PrivatePart) -> list[str]:
+    shown = {**document, "agreement": document["agreement"] or private.agreement}
     lines = [f"at         {format_instant(document['at'])}"]
-    lines += [f"{label:<10} {safe(document[name])}" for label, name in _TEXTS if document[name]]
+    lines += [f"{label:<10} {safe(shown[name])}" for label, name in _TEXTS if shown[name]]
     lines.append(f"purposes   {safe(', '.join(document['purposes']))}")
     digest, version, epoch = document["policy_digest"], document["policy_version"], document["epoch"]
     lines.append(f"policy     version {version} {safe(digest)}, epoch {epoch}")
@@ -94,8 +97,9 @@ def _lines(document: dict[str, Any], verdicts: list[dict[str, Any]], reasons: li
         lines.append(f"must       {name}: {safe(value)}")
     if document["unknown"]["count"]:
         lines.append(f"unknown    {document['unknown']['count']} names that are no field")
-    for number, verdict in enumerate(verdicts):
-        exact = reasons[number] if number < len(reasons) else verdict["reason"]
+    verdicts = private.verdicts or document["verdicts"]
+    for number, verdict in enumerate(verdicts[:_MAX_VERDICTS]):
+        exact = private.reasons[number].value if private.reasons else verdict["reason"]
         told = "" if exact == verdict["reason"] else f" (told: {verdict['reason']})"
         steps = "".join(f" {step}" for step in verdict["transform"])
         lines.append(
@@ -103,6 +107,8 @@ def _lines(document: dict[str, Any], verdicts: list[dict[str, Any]], reasons: li
             f" released {_count(verdict['released'])}, used {_count(verdict['used'])}:"
             f" {safe(exact)}{told} by {safe(verdict['rule'])}{safe(steps)}".replace(" NONE by", " by")
         )
+    if len(verdicts) > _MAX_VERDICTS:
+        lines.append(f"and {len(verdicts) - _MAX_VERDICTS} more groups of names: see --json")
     return lines
 
 

@@ -89,7 +89,7 @@ class _Export:
                 f"`{self._target}` holds {held.size} records, the log {self._checkpoint.size}: "
                 "restore the newest copy of the log"
             )
-        self._edge = there.edge(held.size)
+        self._edge = there.edge(held.size, of=held.size)
         if self._edge.root() != held.root:
             raise LedgerCorrupt(f"the tiles in `{self._target}` do not give the root signed beside them")
         self._known = self._edge.rewind()

@@ -107,7 +107,7 @@ class _Verification:
             raise LedgerCorrupt(
                 f"record {self.checkpoint.size} is missing: a checkpoint covers {since.size}, the export less"
             )
-        edge = self._files.edge(since.size)
+        edge = self._files.edge(since.size, of=self.checkpoint.size)
         if edge.root() != since.root:
             raise LedgerCorrupt(
                 f"the export does not begin with the {since.size} records of the checkpoint given"

@@ -149,13 +149,13 @@ class TileReader:
         data = self._file(CHECKPOINT, _MAX_NOTE_BYTES)
         return None if data is None else data.decode("utf-8", errors="replace")
 
-    def tile(self, level: int, number: int, *, width: int = WIDTH) -> list[bytes]:
-        """Return the first `width` hashes of a tile.
+    def tile(self, level: int, number: int, *, width: int = WIDTH, wider: int = WIDTH) -> list[bytes]:
+        """Return the first `width` hashes of a tile; `wider` is how many it has in the tree as exported.
 
         Raises:
             LedgerCorrupt: it is missing or not of its size.
         """
-        for wide in dict.fromkeys((width, WIDTH)):
+        for wide in dict.fromkeys((width, wider, WIDTH)):
             path = tile_path(level, number, width=wide)
             data = self._file(path, WIDTH * merkle.HASH_BYTES)
             if data is None:
@@ -188,8 +188,8 @@ class TileReader:
             return leaves[:width]
         raise LedgerCorrupt(f"`{entries_path(number, width=width)}` is missing")
 
-    def edge(self, size: int) -> Edge:
-        """Return the right edge of the tree of the first `size` leaves.
+    def edge(self, size: int, *, of: int) -> Edge:
+        """Return the right edge that the tree of `of` leaves had when there were `size`.
 
         Raises:
             LedgerCorrupt: a tile is missing or not of its size.
@@ -198,7 +198,8 @@ class TileReader:
         while left:
             width = left % WIDTH
             left //= WIDTH
-            partial.append(self.tile(level, left, width=width) if width else [])
+            wider = min(WIDTH, of // WIDTH**level - left * WIDTH)
+            partial.append(self.tile(level, left, width=width, wider=wider) if width else [])
             level += 1
         return Edge(size, partial)
 
