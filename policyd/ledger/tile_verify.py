@@ -8,9 +8,10 @@ from pathlib import Path
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerCorrupt
 from policyd.ledger import note, tiles
+from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import instant_of
 from policyd.ledger.entry import columns_in_document, parse_leaf
-from policyd.ledger.verify import MAX_STEP_BACK_MS, BareHashing, Fault, Progress, VerifyReport
+from policyd.ledger.verify import MAX_STEP_BACK_MS, Fault, Progress, VerifyReport
 
 _PROGRESS_EVERY = 40
 """Bundles between two reports of progress: about ten thousand records."""

@@ -7,12 +7,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
+from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import index_values
 from policyd.ledger.entry import columns_of
 
@@ -20,7 +20,6 @@ MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000
 _SAMPLED = 64
 """One record in so many is hashed once more, to know what hashing alone costs."""
-_SAMPLE_PAGE = 100
 _AT = store.ROW.index("at")
 
 Progress = Callable[[int, int], None]
@@ -94,35 +93,6 @@ class VerifyReport:
         verified = "verified" if self.vkey else "verified, but for the signature"
         lines.append(verified if self.passed else "NOT VERIFIED")
         return "\n".join(lines)
-
-
-class BareHashing:
-    """Times SHA-256 over a sample of the records, to say how near a verification comes to it."""
-
-    def __init__(self) -> None:
-        self._leaves: list[bytes] = []
-        self._count = 0
-        self._took_s = 0.0
-
-    def sample(self, leaf: bytes) -> None:
-        """Take one record; they are hashed by the hundred, so that the clock does not count."""
-        self._leaves.append(leaf)
-        if len(self._leaves) == _SAMPLE_PAGE:
-            self._hash()
-
-    def records_per_s(self) -> float:
-        """Return how many such records a second SHA-256 alone would hash, 0 where there were none."""
-        if self._leaves:
-            self._hash()
-        return self._count / self._took_s if self._took_s else 0.0
-
-    def _hash(self) -> None:
-        started_s = clock.monotonic()
-        for leaf in self._leaves:
-            sha256(leaf).digest()
-        self._took_s += clock.monotonic() - started_s
-        self._count += len(self._leaves)
-        self._leaves.clear()
 
 
 def verify(

@@ -382,6 +382,7 @@ def test_verifier_stands_on_its_own() -> None:
         "policyd.errors.LedgerCorrupt",
         "policyd.ledger.note",
         "policyd.ledger.store",
+        "policyd.ledger.bare_hashing.BareHashing",
         "policyd.ledger.columns.index_values",
         "policyd.ledger.entry.columns_of",
     }

@@ -463,6 +463,7 @@ def test_verifier_of_tiles_stands_on_its_own() -> None:
         "policyd",
         "policyd.errors",
         "policyd.ledger",
+        "policyd.ledger.bare_hashing",
         "policyd.ledger.columns",
         "policyd.ledger.entry",
         "policyd.ledger.verify",
