@@ -72,6 +72,7 @@ class _Export:
         self._edge = tiles.Edge()
         self._known: list[bytes] = []
         self._touched: set[Path] = set()
+        self._full: list[Path] = []
         self.files = 0
 
     def resume(self, verifier: note.Verifier) -> int:
@@ -109,10 +110,10 @@ class _Export:
                 raise LedgerCorrupt(f"record {index} is not the one that `{self._target}` holds")
             bundle.append(record.leaf)
             if (index + 1) % tiles.WIDTH == 0:
-                self._put(tiles.entries_path(index // tiles.WIDTH), tiles.pack_entries(bundle))
+                self._put_full(tiles.entries_path(index // tiles.WIDTH), tiles.pack_entries(bundle))
                 bundle.clear()
             for level, number, tile in edge.push(hashed):
-                self._put(tiles.tile_path(level, number), tile)
+                self._put_full(tiles.tile_path(level, number), tile)
             if progress is not None and edge.size % _PROGRESS_EVERY == 0:
                 progress(edge.size, size)
         # What was written above lies beyond the checkpoint that stands: nobody relies on it yet.
@@ -133,9 +134,12 @@ class _Export:
             store.sync_directory(folder)
         store.replace_file(self._target / tiles.CHECKPOINT, signed)
         # SPEC: C2SP tlog-tiles. A partial tile may go once the full one is there, and not before.
-        for folder in self._target.glob("tile/**/*.p"):
-            if folder.with_suffix("").is_file():
-                shutil.rmtree(folder)
+        for path in self._full:
+            shutil.rmtree(path.with_name(path.name + ".p"), ignore_errors=True)
+
+    def _put_full(self, name: str, data: bytes) -> None:
+        self._put(name, data)
+        self._full.append(self._target / name)
 
     def _put(self, name: str, data: bytes) -> None:
         path = self._target / name

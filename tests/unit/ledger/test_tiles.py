@@ -403,6 +403,23 @@ def test_an_export_cut_short_is_taken_up(tmp_path: Path) -> None:
     assert (report.passed, report.size) == (True, 10_500)
 
 
+def test_a_tile_beyond_the_checkpoint_takes_no_partial_one_away(tmp_path: Path) -> None:
+    """A full tile left by an export cut short replaces nothing until an export has written it itself."""
+    log, target = tmp_path / "log", tmp_path / "tiles"
+    grow(log, 300)
+    export(log, target)
+    for path in (tiles.tile_path(0, 1), tiles.entries_path(1)):
+        (target / path).write_bytes(b"half")
+    grow(log, 400)
+    export(log, target)
+    assert verify_tiles(target, public_key=VKEY).passed
+    grow(log, 512)
+    export(log, target)
+
+    assert verify_tiles(target, public_key=VKEY).passed
+    assert not [name for name in files(target) if name.startswith(("tile/0/001.p", "tile/entries/001.p"))]
+
+
 def test_two_exports_into_one_directory_do_not_mix(tmp_path: Path, target: Path) -> None:
     """The second is refused while the first is at work."""
     grow(tmp_path / "log", 601)
