@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sqlite3
+import statistics
 import tempfile
 import threading
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from policyd import clock, ids, merkle
 from policyd.ledger import store
 from policyd.ledger.decision_record import decision_record
 from policyd.ledger.entry import Entry
+from policyd.ledger.proving import place_of
+from policyd.ledger.reader import LedgerReader
+from policyd.ledger.tile_export import export
+from policyd.ledger.tile_verify import verify_tiles
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup
@@ -157,14 +162,27 @@ def main() -> None:
             for offset in range(500):
                 receipts.proof(offset)
             print(f"inclusion proof of a fresh record: {(perf_counter() - begun_s) / 500 * 1e6:.0f} µs")
-        report = verify(directory / "log")
-        leaves = [entry.leaf for entry in entries]
+        with LedgerReader(directory / "log") as reader:
+            taken_s = []
+            for index in range(0, size, max(1, size // 200)):
+                decision_id = reader.record(index).columns.decision_id
+                begun_s = perf_counter()
+                place_of(directory / "log", reader.find_decision(decision_id), reader=reader)
+                taken_s.append(perf_counter() - begun_s)
+            print(
+                f"find and prove a decision by its id in {size:,}: {statistics.median(taken_s) * 1e3:.2f} ms"
+            )
         begun_s = perf_counter()
-        for leaf in leaves:
-            merkle.leaf_hash(leaf)
-        hashing = len(leaves) / (perf_counter() - begun_s)
-        ratio = report.records_per_s / hashing
-        print(f"verify: {report.records_per_s:,.0f} records/s, {ratio:.2f} of bare SHA-256")
+        exported = export(directory / "log", directory / "tiles")
+        print(f"export as tiles: {exported.size / (perf_counter() - begun_s):,.0f} records/s")
+        for what, report in (
+            ("the log", verify(directory / "log")),
+            ("the tiles", verify_tiles(directory / "tiles")),
+        ):
+            print(
+                f"verify {what}: {report.records_per_s:,.0f} records/s, "
+                f"{report.of_bare_sha256:.2f} of bare SHA-256 ({report.bare_records_per_s:,.0f} records/s)"
+            )
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from hmac import compare_digest
 
 HASH_BYTES = 32
-EMPTY_ROOT = hashlib.sha256(b"").digest()
+EMPTY_ROOT = sha256(b"").digest()
 
 ReadNode = Callable[[int, int], bytes]
 """Gives the hash of the complete subtree at (level, position): leaves position * 2**level onward."""
@@ -15,12 +15,12 @@ ReadNode = Callable[[int, int], bytes]
 
 def leaf_hash(leaf: bytes) -> bytes:
     """Return the hash of one record's bytes. SPEC: RFC 9162 section 2.1.1."""
-    return hashlib.sha256(b"\x00" + leaf).digest()
+    return sha256(b"\x00" + leaf).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of an inner node. SPEC: RFC 9162 section 2.1.1."""
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right).digest()
 
 
 class Frontier:

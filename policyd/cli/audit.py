@@ -1,17 +1,16 @@
-"""`policyd audit`: what auditors do with the ledger."""
+"""`policyd audit`: what auditors do with the ledger, one module a command."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import click
 
+from policyd.cli.audit_export import export_command
+from policyd.cli.audit_prove import prove_command, verify_proof_command
+from policyd.cli.audit_show import show_command
 from policyd.cli.audit_spans import spans
 from policyd.cli.audit_trace import trace
-from policyd.cli.exits import Commands, Exit, Failure
-from policyd.cli.options import json_option, print_json, read_text
-from policyd.ledger.verify import verify
+from policyd.cli.audit_verify import verify_command
+from policyd.cli.exits import Commands
 
 
 @click.group(cls=Commands)
@@ -19,49 +18,13 @@ def audit() -> None:
     """Prove what is in the ledger."""
 
 
-@audit.command(name="verify")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--key", help="Verifier key (vkey) of the log, kept elsewhere. Default: the log's own.")
-@click.option(
-    "--since",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="A checkpoint kept elsewhere, which the log must still contain.",
-)
-@json_option
-def verify_command(directory: Path, *, key: str | None, since: Path | None, as_json: bool) -> None:
-    """Rebuild the log in DIRECTORY from its records and compare everything that is stored.
-
-    DIRECTORY is a node's log, such as .policyd/nodes/node-1. Ends with 1 when anything is wrong, naming
-    the first record at fault. Clears the mark that a failed log leaves, when everything is right.
-    """
-    report = verify(
-        directory,
-        public_key=key,
-        since=None if since is None else read_text(since),
-        progress=_progress,
-    )
-    if as_json:
-        print_json(
-            {
-                "origin": report.origin,
-                "passed": report.passed,
-                "records": report.records,
-                "root": report.root.hex(),
-                "key_pinned": report.key_pinned,
-                "records_per_s": round(report.records_per_s),
-                "faults": [{"index": fault.index, "message": fault.message} for fault in report.faults],
-            }
-        )
-    else:
-        click.echo(str(report))
-    if not report.passed:
-        raise Failure("the ledger did not verify", Exit.FAILED)
-
-
-audit.add_command(spans)
-audit.add_command(trace)
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{done:,} of {total:,} records", nl=done == total, err=True)
+for command in (
+    verify_command,
+    show_command,
+    prove_command,
+    verify_proof_command,
+    export_command,
+    trace,
+    spans,
+):
+    audit.add_command(command)

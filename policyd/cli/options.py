@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,3 +54,15 @@ def print_json(value: object) -> None:
 def print_json_line(value: object) -> None:
     """Print a value as one line of JSON, for files of such lines."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def show_progress(done: int, total: int) -> None:
+    """Say on a terminal how far a long command is; elsewhere nothing."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done:,} of {total:,} records", nl=done == total, err=True)
+
+
+def safe(value: object) -> str:
+    """Return text that cannot steer a terminal."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)

@@ -64,6 +64,14 @@ class LedgerReader:
         # The second condition lets SQLite use the partial index.
         return self._one(f"{store.SELECT} WHERE decision_id = ? AND decision_id != ''", decision_id)
 
+    def about(self, decision_id: str) -> list[StoredRecord]:
+        """Return every record about a decision, oldest first: its own, and what was reported of it later."""
+        with self._lock:
+            rows = self._connection.execute(
+                f"{store.SELECT} WHERE decision_id = ? AND decision_id != '' ORDER BY idx", (decision_id,)
+            ).fetchall()
+        return list(map(_stored, rows))
+
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[StoredRecord]:
         """Yield records in index order from `start` to before `stop`, in pages; None: to the end."""
         while True:

@@ -68,6 +68,8 @@ def row_of(index: int, entry: Entry, *, completed: list[bytes]) -> Row:
 def parts_of(row: Row) -> tuple[bytes, bytes, bytes]:
     """Return leaf, private part and nodes of a stored record; empty where one is not bytes."""
     leaf, private, nodes = row[_LEAF], row[_PRIVATE], row[_NODES]
+    if type(leaf) is bytes and type(private) is bytes and type(nodes) is bytes:
+        return leaf, private, nodes
     return (
         leaf if isinstance(leaf, bytes) else b"",
         private if isinstance(private, bytes) else b"",
@@ -208,17 +210,21 @@ def refuse_network_file_system(directory: Path) -> None:
 
 def replace_file(path: Path, text: str) -> None:
     """Write a small file so that a crash leaves the old or the new content, both durable."""
+    replace_bytes(path, text.encode("utf-8"))
+    sync_directory(path.parent)
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is never seen half; its name is durable when the directory is synced."""
     draft = path.with_name(path.name + ".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        data = text.encode("utf-8")
         while data:
             data = data[os.write(descriptor, data) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     draft.replace(path)
-    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -12,11 +12,15 @@ from pathlib import Path
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
+from policyd.ledger.bare_hashing import BareHashing
+from policyd.ledger.columns import index_values
 from policyd.ledger.entry import columns_of
 
 MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000
-_PAGE = 1_000
+_SAMPLED = 64
+"""One record in so many is hashed once more, to know what hashing alone costs."""
+_AT = store.ROW.index("at")
 
 Progress = Callable[[int, int], None]
 """Called now and then with the records verified so far and the records there are."""
@@ -49,6 +53,7 @@ class VerifyReport:
     root: bytes
     faults: tuple[Fault, ...]
     elapsed_s: float
+    bare_records_per_s: float = 0.0
     marker_cleared: bool = False
     marker_kept: str = ""
 
@@ -62,20 +67,31 @@ class VerifyReport:
         """How many records were verified each second."""
         return self.records / self.elapsed_s if self.elapsed_s else 0.0
 
+    @property
+    def of_bare_sha256(self) -> float:
+        """The rate as a part of what SHA-256 alone would reach."""
+        return self.records_per_s / self.bare_records_per_s if self.bare_records_per_s else 0.0
+
+    def _key(self) -> str:
+        if not self.vkey:
+            return "none given: the signature was not checked"
+        return self.vkey + ("" if self.key_pinned else " (from the log itself: not pinned)")
+
     def __str__(self) -> str:
         lines = [
             f"log       {self.origin}",
-            f"key       {self.vkey}{'' if self.key_pinned else ' (from the log itself: not pinned)'}",
+            f"key       {self._key()}",
             f"records   {self.records} verified of {self.size}, {self.signed} under a checkpoint",
             f"root      {self.root.hex()}",
-            f"rate      {self.records_per_s:,.0f} records/s",
+            f"rate      {self.records_per_s:,.0f} records/s, {self.of_bare_sha256:.2f} of bare SHA-256",
         ]
         lines += [f"FAULT     {fault.message}" for fault in self.faults]
         if self.marker_cleared:
             lines.append("marker    cleared: the log may be opened again")
         elif self.marker_kept:
             lines.append(f"marker    kept: {self.marker_kept}")
-        lines.append("verified" if self.passed else "NOT VERIFIED")
+        verified = "verified" if self.vkey else "verified, but for the signature"
+        lines.append(verified if self.passed else "NOT VERIFIED")
         return "\n".join(lines)
 
 
@@ -130,6 +146,7 @@ def verify(
             root=work.frontier.root(),
             faults=tuple(faults),
             elapsed_s=clock.monotonic() - started_s,
+            bare_records_per_s=work.bare.records_per_s(),
             marker_cleared=marker is not directory and not kept,
             marker_kept=kept,
         )
@@ -153,6 +170,8 @@ def check_row(row: store.Row, frontier: merkle.Frontier) -> None:
             f"record {index}: the tree hash over it and those before it "
             f"(from {index + 1 - 2 ** (len(completed) - 1)}) is not the stored one"
         )
+    if index_values(leaf, private) == store.columns_in(row):
+        return
     try:
         columns = columns_of(leaf, private)
     except LedgerCorrupt as error:
@@ -181,6 +200,7 @@ class _Verification:
         self.frontier = merkle.Frontier()
         self.start = 0
         self.signed = 0
+        self.bare = BareHashing()
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
@@ -252,22 +272,23 @@ class _Verification:
 
     def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
         latest = 0
-        rows = self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,))
-        at = store.ROW.index("at")
-        while page := rows.fetchmany(_PAGE):
-            for row in page:
-                index = self.frontier.size
-                try:
-                    check_row(row, self.frontier)
-                except LedgerCorrupt as error:
-                    return Fault(index, str(error))
-                if row[at] < latest - MAX_STEP_BACK_MS:
-                    return Fault(index, f"record {index} is {latest - row[at]} ms older than one before it")
-                latest = max(latest, row[at])
-                if self.frontier.size in wanted:
-                    roots[self.frontier.size] = self.frontier.root()
-                if progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:
-                    progress(self.frontier.size, self.size)
+        frontier, bare = self.frontier, self.bare
+        for row in self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,)):
+            index = frontier.size
+            try:
+                check_row(row, frontier)
+            except LedgerCorrupt as error:
+                return Fault(index, str(error))
+            at = row[_AT]
+            if at < latest - MAX_STEP_BACK_MS:
+                return Fault(index, f"record {index} is {latest - at} ms older than one before it")
+            latest = max(latest, at)
+            if frontier.size in wanted:
+                roots[frontier.size] = frontier.root()
+            if not index % _SAMPLED:
+                bare.sample(store.parts_of(row)[0])
+            if progress is not None and frontier.size % _PROGRESS_EVERY == 0:
+                progress(frontier.size, self.size)
         return None
 
     def _integrity(self) -> Iterator[Fault]:

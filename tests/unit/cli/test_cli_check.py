@@ -84,6 +84,8 @@ REFUSED_AS_A_WHOLE = """\
 the question
   passed          gate:1:data-service
       the data service is registered and active
+  passed          gate:1:operator
+      the organisation that runs the data service is active and verified
   passed          gate:2:token
       the requester's token holds
   passed          gate:2:requester

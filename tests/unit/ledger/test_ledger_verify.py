@@ -53,6 +53,8 @@ def test_whole_log_passes(log: Path, signing_key: Ed25519PrivateKey) -> None:
     assert (report.origin, report.key_pinned) == (ORIGIN, True)
     assert str(report).endswith("\nverified")
     assert "records/s" in str(report)
+    assert 0 < report.of_bare_sha256 < 1
+    assert f"{report.of_bare_sha256:.2f} of bare SHA-256" in str(report)
 
 
 def test_progress_is_told(tmp_path: Path, signing_key: Ed25519PrivateKey) -> None:
@@ -380,6 +382,8 @@ def test_verifier_stands_on_its_own() -> None:
         "policyd.errors.LedgerCorrupt",
         "policyd.ledger.note",
         "policyd.ledger.store",
+        "policyd.ledger.bare_hashing.BareHashing",
+        "policyd.ledger.columns.index_values",
         "policyd.ledger.entry.columns_of",
     }
 

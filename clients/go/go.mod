@@ -1,0 +1,3 @@
+module policyd.test/evidence
+
+go 1.21
