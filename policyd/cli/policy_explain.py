@@ -28,7 +28,7 @@ from policyd.clock import format_instant, parse_instant
 from policyd.decision.counterfactual import counterfactuals
 from policyd.decision.explain import explain
 from policyd.decision.snapshot import Snapshot, build_snapshot
-from policyd.model import Action, Claimed, Instant, Registry, Request
+from policyd.model import Action, Claimed, Instant, Registry, Request, Status
 from policyd.policy.load import load_policy_set
 from policyd.policy.reader import nearest
 from policyd.policytest.cases import CaseFile, read_case_files
@@ -64,7 +64,7 @@ _MAX_SEARCH_MS = 600_000
     help="What is done with the fields. Default: release.",
 )
 @click.option("--requester", help="Registered id of the person who asks.")
-@click.option("--data-service", help="Registered id of the data service. Default: the agreement's only one.")
+@click.option("--data-service", help="Registered id of the data service. Default: the agreement's first.")
 @click.option("--setting", help="Instead of --data-service: the agreement's first in this setting.")
 @click.option(
     "--now", "now_text", help="Instant of the question, such as 2026-02-05T09:30:00Z. Default: now."
@@ -72,7 +72,7 @@ _MAX_SEARCH_MS = 600_000
 @click.option(
     "--search-ms",
     type=click.IntRange(0, _MAX_SEARCH_MS),
-    default=50,
+    default=500,
     show_default=True,
     help="Milliseconds to search for what would have to change.",
 )
@@ -178,22 +178,28 @@ def _known(noun: str, name: str | None, known: Collection[str]) -> str:
 
 
 def _data_service(registry: Registry, agreement: str, named: str | None, *, setting: str | None) -> str:
-    """Return the data service that asks: as named, in a setting, or the agreement's only one."""
+    """Return the data service that asks: as named, in a setting, or the agreement's first that may."""
     if named is not None and setting is not None:
         raise click.UsageError("`--data-service` and `--setting` both say who asks; give one")
     if named is not None:
         return _known("data service", named, registry.data_services)
-    agreed = registry.agreements[agreement].data_services
-    if setting is None:
-        if len(agreed) != 1:
-            known = ", ".join(f"`{each}`" for each in sorted(agreed))
-            raise click.UsageError(f"agreement `{agreement}` names {known}; choose with `--data-service`")
-        return next(iter(agreed))
-    running = [each.id for each in registry.data_services.values() if each.setting == setting]
-    if not running:
+    share = registry.agreements[agreement]
+    known = [each for each in registry.data_services.values() if setting is None or each.setting == setting]
+    if not known:
         settings = {each.setting for each in registry.data_services.values()}
-        raise click.UsageError(f"no data service runs in the setting `{setting}`{nearest(setting, settings)}")
-    return min(running, key=lambda each: (each not in agreed, each))
+        raise click.UsageError(
+            f"no data service runs in the setting `{setting}`{nearest(str(setting), settings)}"
+        )
+    # The one that is most likely meant: of the agreement, in its setting, and active.
+    return min(
+        known,
+        key=lambda each: (
+            each.id not in share.data_services,
+            each.setting != share.setting,
+            each.status is not Status.ACTIVE,
+            each.id,
+        ),
+    ).id
 
 
 def _explain(snapshot: Snapshot, request: Request, now: Instant, *, search_ms: int) -> pb.ExplainResponse:
