@@ -97,11 +97,9 @@ _SECTIONS = {
 
 
 def edit(facts: Facts, entry: str, id_: str, **members: Any) -> Facts:
-    """Replace members of one registry entry; an entry that is not there stays away."""
+    """Replace members of one registry entry."""
     section = _SECTIONS[entry]
     known = getattr(facts.registry, section)
-    if id_ not in known:
-        return facts
     changed = {**known, id_: replace(known[id_], **members)}
     return replace(facts, registry=replace(facts.registry, **{section: changed}))
 

@@ -6,10 +6,9 @@ what program, what kind of body, what time it is) no change can mend.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from policyd.decision.accreditation import standing
 from policyd.decision.change import (
@@ -37,8 +36,7 @@ from policyd.model import (
     Status,
 )
 from policyd.policy.policyset import PolicySet
-from policyd.policy.rules import Atom, WhereAtom
-from policyd.policy.where import NOW
+from policyd.policy.rules import words_of
 
 DAY_MS = 86_400_000
 _TERM_MS = {
@@ -56,8 +54,6 @@ _TERMS = {
 }
 _ARTICLE9 = tuple(f"art-9-2-{letter}" for letter in "abcdefghij")
 """The conditions of UK GDPR Art 9(2), for policy sets that list none."""
-_WHOLE = frozenset({"Equals", "NotEquals", "IsIn", "AnyIn", "AllIn"})
-"""Conditions whose values are whole words; of the others they are pieces."""
 
 
 @dataclass(slots=True)
@@ -73,7 +69,7 @@ class Vocabulary:
             found: set[str] = set()
             for atom in self.policy.atoms:
                 if atom.attribute.name == attribute:
-                    found.update((*atom.attribute.values, *_named(json.loads(atom.key)[-1])))
+                    found.update((*atom.attribute.values, *words_of(atom)))
             self._known[attribute] = tuple(sorted(found))
         return self._known[attribute]
 
@@ -81,18 +77,6 @@ class Vocabulary:
     def tell_provisional(self) -> bool:
         """Whether any condition could tell a provisional accreditation from a full one."""
         return any(atom.attribute.name == "accreditation.level" for atom in self.policy.atoms)
-
-
-def _named(written: Any) -> Iterator[str]:
-    """Yield every whole word that the text of a condition names."""
-    if not isinstance(written, dict):
-        return
-    inner = written.get("values", [written["value"]] if "value" in written else [])
-    for each in inner:
-        if isinstance(each, dict):
-            yield from _named(each)
-        elif isinstance(each, str) and written["condition"] in _WHOLE:
-            yield each
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +91,11 @@ class State:
     words: Vocabulary
 
     @property
+    def admitted(self) -> Admitted:
+        """The parties; to be asked for only where gates 1 to 3 have passed."""
+        return cast("Admitted", self.seen.admitted)
+
+    @property
     def policy(self) -> PolicySet:
         """The policy set."""
         return self.snapshot.policy
@@ -116,33 +105,13 @@ Pull = tuple[Change, Mapping[str, object]]
 """A change and the attributes as rules would then see them; empty where that takes the engine to tell."""
 
 
-def attributes_of(atom: Atom | WhereAtom) -> set[str]:
-    """Return every attribute that a condition reads."""
-    found = {atom.attribute.name}
-    if isinstance(atom, WhereAtom):
-        found |= set(_paths(json.loads(atom.key)[-1]))
-    return found
-
-
-def _paths(written: Any) -> Iterator[str]:
-    if isinstance(written, dict):
-        if "attribute" in written:
-            yield written["attribute"].removeprefix("$.")
-        if "days_from_now" in written:
-            yield NOW
-        for each in (written.get("value"), *written.get("values", ())):
-            yield from _paths(each)
-
-
 def pulls(state: State, attribute: str, *, purpose: str, mask: FieldMask) -> Iterator[Pull]:
     """Yield each single change that could give ``attribute`` another value.
 
     ``purpose`` is the declared one that rules look at; another is only of use if the catalogue permits it
     for all of ``mask``.
     """
-    admitted = state.seen.admitted
-    if admitted is None:
-        return
+    admitted = state.admitted
     if attribute in _TERMS:
         for each in terms(state, admitted, attribute):
             yield each, {attribute: each.value}

@@ -29,7 +29,6 @@ from policyd.decision.lever import (
     DAY_MS,
     State,
     accreditations,
-    attributes_of,
     permits,
     pulls,
     purposes,
@@ -40,7 +39,7 @@ from policyd.fieldset import positions
 from policyd.model import Agreement, FieldMask, Status
 from policyd.policy.conditions import TRUE, Truth
 from policyd.policy.policyset import Rule
-from policyd.policy.rules import Atom, WhereAtom
+from policyd.policy.rules import Atom, WhereAtom, attributes_of
 from policyd.reasons import Reason
 
 Repairs = tuple[Change, ...]
@@ -94,7 +93,7 @@ def wanted(state: State, names: Iterable[str]) -> Wanted:
 
 def repairs(state: State, want: Wanted) -> Iterator[Repairs]:
     """Yield the repairs of each check that fails for ``want``, as far as the engine looked."""
-    if not want.known:
+    if not want.known or any(group.reason is Reason.FIELD_WILDCARD for group in state.decision.groups):
         yield ()
     elif state.seen.refusal is not None:
         yield tuple(_of_parties(state))
@@ -155,9 +154,7 @@ def is_theirs(agreement: Agreement, organisation: str, requester: str, service: 
 
 def _of_finding(state: State, want: Wanted, finding: Finding) -> Iterator[Change]:
     """Yield repairs of gates 4 and 5 on the whole question."""
-    admitted = state.seen.admitted
-    if admitted is None:
-        return
+    admitted = state.admitted
     agreement = admitted.agreement.agreement
     if finding.gate == 4:
         if finding.reason is Reason.PURPOSE_NOT_IN_AGREEMENT and permits(
@@ -179,9 +176,7 @@ def _of_finding(state: State, want: Wanted, finding: Finding) -> Iterator[Change
 
 
 def _of_fields(state: State, want: Wanted) -> Iterator[Repairs]:
-    admitted = state.seen.admitted
-    if admitted is None:
-        return
+    admitted = state.admitted
     for number, trial in enumerate(state.seen.trials):
         for screen in trial.screens:
             hit = screen.fields & want.mask
@@ -290,7 +285,7 @@ def _of_no_rule(state: State, trial: Trial, hit: FieldMask, mask: FieldMask) -> 
         failing = [clause for clause in clauses if clause is not None]
         if rule.ties and () not in failing:
             found.update(dict.fromkeys(_any(state, trial, ATTRIBUTES, mask)))
-        elif failing:
+        else:
             found.update(dict.fromkeys(fewest(failing)))
     return tuple(found)
 
