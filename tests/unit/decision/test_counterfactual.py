@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,11 +22,17 @@ from support.tiny_registry import (
 )
 from support.tiny_rules import with_rules
 
+from policyd.decision.change import Facts
+from policyd.decision.combine import Screen
 from policyd.decision.counterfactual import Counterfactual, Search, counterfactuals, relevant
 from policyd.decision.decide import decide
+from policyd.decision.entitlement import examine
+from policyd.decision.lever import State, Vocabulary
+from policyd.decision.repair import repairs, wanted
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.model import AccreditationLevel, Action, Request, Status
 from policyd.policy.policyset import PolicySet
+from policyd.reasons import Reason
 
 
 @pytest.fixture(scope="module")
@@ -393,18 +400,37 @@ def test_more_than_three_changes_are_not_searched(policy: PolicySet) -> None:
     assert search(snapshot, ask("Pupil.Fsm")).search is Search.LARGER
 
 
-@pytest.mark.parametrize("count", range(12))
-def test_a_budget_that_runs_out_is_said_and_what_is_given_still_holds(policy: PolicySet, count: int) -> None:
-    """After so many judgements: nothing yet, some, or all; never a set that is not in the full answer."""
+def test_a_budget_that_runs_out_is_said_and_what_is_given_still_holds(policy: PolicySet) -> None:
+    """After any number of judgements: nothing yet, some, or all; never a set that the full answer lacks."""
+    snapshot, request = tiny.snapshot(policy, agreement(setting="vault")), ask("Pupil.Name")
+    needed = 0
+
+    def counted() -> bool:
+        nonlocal needed
+        needed += 1
+        return True
+
+    (whole,) = counterfactuals(snapshot, request, NOW, more=counted)
+    seen = []
+    for count in range(needed + 1):
+        (found,) = counterfactuals(snapshot, request, NOW, more=budget(count))
+        assert set(found.sets) <= set(whole.sets)
+        assert found.search in ((Search.SOME, Search.ALL) if found.sets else (Search.STOPPED,))
+        seen.append(found.search)
+    assert (seen[0], seen[-1]) == (Search.STOPPED, Search.ALL)
+    assert Search.ALL not in seen[:-1]
+
+
+def test_a_set_whose_parts_could_not_be_tried_is_not_given(policy: PolicySet) -> None:
+    """One judgement short of knowing that no part of the set does, there is no set."""
     snapshot, request = tiny.snapshot(policy), ask("Pupil.Name")
-    whole = search(snapshot, request)
+    calls = [budget(count) for count in range(40)]
 
-    (found,) = counterfactuals(snapshot, request, NOW, more=budget(count))
+    found = [counterfactuals(snapshot, request, NOW, more=each)[0] for each in calls]
 
-    assert set(found.sets) <= set(whole.sets)
-    assert found.search in ((Search.SOME, Search.ALL) if found.sets else (Search.STOPPED,))
-    if count == 0:
-        assert found.search is Search.STOPPED
+    first = next(number for number, each in enumerate(found) if each.sets)
+    assert found[first].sets == found[-1].sets
+    assert all(each.search is Search.STOPPED for each in found[:first])
 
 
 def test_it_is_the_same_every_time_and_asks_for_each_judgement(policy: PolicySet) -> None:
@@ -421,6 +447,19 @@ def test_it_is_the_same_every_time_and_asks_for_each_judgement(policy: PolicySet
 
     assert first == counterfactuals(snapshot, request, NOW, more=counted)
     assert len(calls) == 2 * many > 0
+
+
+def test_a_reason_without_repairs_is_an_error_and_never_nothing(policy: PolicySet) -> None:
+    """A gate over fields that this search does not know must not come out as "nothing would release it"."""
+    snapshot, request = tiny.snapshot(policy), ask("Pupil.Fsm")
+    seen = examine(snapshot, request, now=NOW)
+    unknown = Screen(-1, Reason.YEAR_MISSING, "new-gate")
+    seen = replace(seen, trials=[replace(seen.trials[0], screens=[unknown])])
+    facts = Facts(tiny.registry(), request.claimed)
+    state = State(facts, snapshot, seen, decide(snapshot, request, NOW), NOW, Vocabulary(policy))
+
+    with pytest.raises(AssertionError, match="no repairs are known for YEAR_MISSING"):
+        list(repairs(state, wanted(state, ("Pupil.Fsm",))))
 
 
 def test_nothing_is_searched_where_nothing_is_withheld(policy: PolicySet) -> None:
