@@ -103,8 +103,7 @@ class _Bench:
     """Judges sets of changes, each once, with the engine."""
 
     def __init__(self, snapshot: Snapshot, request: Request, now: Instant, more: Callable[[], bool]) -> None:
-        self._policy, self._epoch = snapshot.policy, snapshot.epoch
-        self._request, self._now, self._more = request, now, more
+        self._snapshot, self._request, self._now, self._more = snapshot, request, now, more
         self._words = Vocabulary(snapshot.policy)
         registry = relevant(snapshot, request, now=now, provisional=self._words.tell_provisional)
         facts = Facts(registry, request.claimed)
@@ -123,8 +122,17 @@ class _Bench:
 
     def _decide(self, facts: Facts) -> State:
         agreements = {each.id: self._compile(each) for each in facts.registry.agreements.values()}
-        others = build_snapshot(self._policy, replace(facts.registry, agreements={}), epoch=self._epoch)
-        snapshot = replace(others, agreements=agreements)
+        others = build_snapshot(self._snapshot.policy, replace(facts.registry, agreements={}), epoch=0)
+        # What the snapshot knows of its policy set, and of that alone, is good for this one as well.
+        snapshot = replace(
+            self._snapshot,
+            services=others.services,
+            requesters=others.requesters,
+            requesters_by_id=others.requesters_by_id,
+            organisations=others.organisations,
+            accreditations=others.accreditations,
+            agreements=agreements,
+        )
         request = replace(self._request, claimed=facts.claimed)
         seen = examine(snapshot, request, now=self._now)
         entitlement = settle(snapshot, request, seen, now=self._now)
@@ -133,7 +141,9 @@ class _Bench:
 
     def _compile(self, agreement: Agreement) -> CompiledAgreement:
         if agreement not in self._compiled:
-            alone = build_snapshot(self._policy, Registry(agreements={agreement.id: agreement}), epoch=0)
+            alone = build_snapshot(
+                self._snapshot.policy, Registry(agreements={agreement.id: agreement}), epoch=0
+            )
             self._compiled[agreement] = alone.agreements[agreement.id]
         return self._compiled[agreement]
 

@@ -80,7 +80,7 @@ def wanted(state: State, names: Iterable[str]) -> Wanted:
     asked = tuple(dict.fromkeys(names))
     by_year: dict[int, FieldMask] = {}
     known = True
-    for column in state.policy.index.resolve_all(asked):
+    for column in map(state.policy.index.resolve, asked):
         if column is None:
             known = False
         else:

@@ -61,6 +61,7 @@ def texts(found: Counterfactual) -> list[list[str]]:
 
 SUSPENDED = Status.SUSPENDED
 PAST, FUTURE = at("2026-01-01"), at("2026-06-01")
+LATER = {"condition": "After", "days_from_now": 0}
 
 KINDS: dict[str, tuple[list[Any], dict[str, Any], list[list[str]]]] = {
     "a data service is suspended": (
@@ -208,6 +209,14 @@ KINDS: dict[str, tuple[list[Any], dict[str, Any], list[list[str]]]] = {
             ["the question declares the purpose `statistics` instead of `academic`"],
         ],
     ),
+    "an accreditation has the id that a proposed one would have": (
+        [accreditation(until_at=PAST), accreditation("PROPOSED", scheme="scheme-2", until_at=PAST)],
+        {"purposes": ("academic", "statistics")},
+        [
+            ["requester `researcher-1` holds a valid accreditation under scheme `scheme-1`, level `full`"],
+            ["the question leaves out `academic`"],
+        ],
+    ),
     "an accreditation is suspended": (
         [accreditation(status=SUSPENDED)],
         {},
@@ -306,6 +315,114 @@ def test_what_a_rule_that_could_allow_reads_is_changed_to_what_it_names(
     assert found.search is Search.ALL
     assert [len(each) for each in texts(found)] == [1]
     assert want in texts(found)[0][0]
+
+
+GATEWAYS = [f"agreement `AG-1` rests on the gateway `{name}`" for name in ("OPEN-1", "PAST-1")]
+STRICT: dict[str, tuple[str, list[Any], dict[str, Any], list[str]]] = {
+    "a field identifies": ("Pupil.Upn", [], {}, GATEWAYS),
+    "no Article 9 condition": (
+        "Pupil.Ethnicity",
+        [agreement(gateway="STRICT-1", article9="none")],
+        {},
+        [
+            *(f"agreement `AG-1` states the Article 9 condition `art-9-2-{each}`" for each in "abcdefghij"),
+            *GATEWAYS,
+        ],
+    ),
+    "no accredited person": (
+        "Pupil.Fsm",
+        [accreditation(until_at=PAST)],
+        {},
+        ["requester `researcher-1` holds a valid accreditation under scheme `scheme-1`, level `full`"],
+    ),
+    "an accreditation under another scheme": (
+        "Pupil.Fsm",
+        [accreditation(scheme="scheme-2")],
+        {},
+        [
+            "requester `researcher-1` holds a valid accreditation under scheme `scheme-1`, level `full`",
+            "agreement `AG-1` relies on the accreditation scheme `scheme-2`",
+        ],
+    ),
+    "no accredited setting": (
+        "Pupil.Fsm",
+        [data_service(setting="open"), agreement(gateway="STRICT-1", setting="open")],
+        {},
+        GATEWAYS,
+    ),
+    "another kind of organisation": ("Pupil.Fsm", [organisation(kind="charity")], {}, GATEWAYS),
+    "a decision about one pupil": (
+        "Pupil.Fsm",
+        [],
+        {"purposes": ("exclusion-review",)},
+        ["the question declares the purpose `statistics` instead of `exclusion-review`"]
+        + [
+            f"the question declares the purpose `{name}` instead of `exclusion-review`"
+            for name in ("academic", "industry", "research")
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRICT)
+def test_each_precondition_of_a_gateway_has_its_repairs(policy: PolicySet, case: str) -> None:
+    """What the gateway asks for, or another gateway that is in force and does not ask for it."""
+    name, entries, claims, want = STRICT[case]
+    if not any(getattr(each, "gateway", "") for each in entries):
+        entries = [*entries, agreement(gateway="STRICT-1")]
+
+    found = search(tiny.snapshot(policy, *entries), ask(name, **claims))
+
+    assert found.search is Search.ALL
+    assert sorted(texts(found)) == sorted([each] for each in want)
+
+
+WIDE = {"uid": "wide", "why": "x", "effect": "allow", "grant": "release", "rules": {}}
+ACTIONS = [[f"the question is for the action `{each}`"] for each in ("count", "link", "match", "verify")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "want"),
+    [
+        ({"grant": "suppress", "targets": {"action_id": "release"}}, ACTIONS),
+        ({"obligations": {"rows": {"years": [2016, 2019]}}}, [["2016/17, 2019/20"]]),
+        (
+            {"obligations": {"setting": "vault"}, "where": {"subject": {"$.accreditation.until": LATER}}},
+            [["runs in the setting `vault`", "approves the setting `vault`"]],
+        ),
+    ],
+    ids=["suppressed", "no year is left", "another setting"],
+)
+def test_grants_that_leave_nothing_together_are_changed_in_what_they_read(
+    policy: PolicySet, rule: dict[str, Any], want: list[list[str]]
+) -> None:
+    """A rule that suppresses, obliges to other years, or to another setting than the data service's."""
+    changed = with_rules(policy, [{**WIDE, **rule, "uid": "narrow"}, WIDE])
+    assert changed is not None
+
+    found = search(tiny.snapshot(changed), ask("Pupil.Fsm"))
+
+    assert found.search is Search.ALL
+    for have, parts in zip(texts(found), want, strict=True):
+        assert all(part in text for part, text in zip(parts, have, strict=True)), have
+
+
+def test_a_rule_tied_to_a_role_is_mended_by_the_role(policy: PolicySet) -> None:
+    """What ties a field to the requester can be true for another value of what the requester has."""
+    tied = {**WIDE, "where": {"resource": {"$.table": {"condition": "MemberOf", "attribute": "$.roles"}}}}
+    named = {
+        **WIDE,
+        "uid": "named",
+        "effect": "deny",
+        "rules": {"subject": {"$.roles": {"condition": "AllIn", "values": ["Pupil", "x"]}}},
+    }
+    del named["grant"]
+    changed = with_rules(policy, [tied, named])
+    assert changed is not None
+
+    found = search(tiny.snapshot(changed), ask("Pupil.Fsm"))
+
+    assert texts(found) == [["requester `researcher-1` has the role `Pupil`"]]
 
 
 def test_a_provisional_accreditation_is_offered_with_somebody_to_supervise(policy: PolicySet) -> None:
