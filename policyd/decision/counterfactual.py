@@ -169,8 +169,10 @@ def _widen(bench: _Bench, goal: _Goal, *, size: int) -> None:
                 return
             if not goal.met(after):
                 goal.edge.append(more)
-            elif size == 1 or _is_least(bench, goal, more):
-                goal.found.add(more)
+            elif (least := _least(bench, goal, more)) is None:
+                goal.stopped = True
+            else:
+                goal.found.add(least)
 
 
 def _choices(checks: Sequence[Repairs], *, left: int) -> Repairs:
@@ -191,22 +193,22 @@ def _choices(checks: Sequence[Repairs], *, left: int) -> Repairs:
     return shortest if needed <= left else ()
 
 
-def _is_least(bench: _Bench, goal: _Goal, changes: frozenset[Change]) -> bool:
-    """Return whether no part of ``changes`` does; false where there is no time to tell."""
+def _least(bench: _Bench, goal: _Goal, changes: frozenset[Change]) -> frozenset[Change] | None:
+    """Return the smallest part of ``changes`` that does, mostly all of them; None where time runs out."""
     for size in range(1, len(changes)):
         for part in combinations(sorted(changes, key=order), size):
             state = bench.judge(frozenset(part))
             if state is None:
-                goal.stopped = True
-                return False
+                return None
             if goal.met(state):
-                return False
-    return True
+                return frozenset(part)
+    return changes
 
 
 def _result(goal: _Goal) -> Counterfactual:
+    size = min(map(len, goal.found), default=0)
     sets = sorted(
-        (tuple(sorted(each, key=order)) for each in goal.found),
+        (tuple(sorted(each, key=order)) for each in goal.found if len(each) == size),
         key=lambda changes: [order(change) for change in changes],
     )
     if sets:

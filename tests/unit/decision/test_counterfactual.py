@@ -22,7 +22,8 @@ from support.tiny_registry import (
 )
 from support.tiny_rules import with_rules
 
-from policyd.decision.change import Facts
+from policyd.decision import counterfactual as module
+from policyd.decision.change import Facts, Reinstated, RoleGiven
 from policyd.decision.combine import Screen
 from policyd.decision.counterfactual import Counterfactual, Search, counterfactuals, relevant
 from policyd.decision.decide import decide
@@ -548,6 +549,17 @@ def test_a_set_whose_parts_could_not_be_tried_is_not_given(policy: PolicySet) ->
     first = next(number for number, each in enumerate(found) if each.sets)
     assert found[first].sets == found[-1].sets
     assert all(each.search is Search.STOPPED for each in found[:first])
+
+
+def test_of_a_set_that_holds_too_much_the_smallest_part_is_taken(policy: PolicySet) -> None:
+    """Should the search ever come upon more than is needed, no part of what it gives does it all the same."""
+    snapshot, request = tiny.snapshot(policy, agreement(status=SUSPENDED)), ask("Pupil.Fsm")
+    bench = module._Bench(snapshot, request, NOW, always)
+    goal = module._Goal(0, ("Pupil.Fsm",), wanted(bench.start, ("Pupil.Fsm",)))
+    needed, idle = Reinstated("agreement", "AG-1"), RoleGiven("researcher-1", "linker")
+
+    assert module._least(bench, goal, frozenset({needed, idle})) == {needed}
+    assert module._least(bench, goal, frozenset({needed})) == {needed}
 
 
 def test_it_is_the_same_every_time_and_asks_for_each_judgement(policy: PolicySet) -> None:
