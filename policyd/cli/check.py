@@ -90,17 +90,22 @@ def check(
 def show(decision: Decision) -> None:
     """Print a decision for people."""
     click.echo(f"{decision.outcome.value.upper()}  decision {decision.decision_id}")
+    show_verdicts(decision)
+    click.echo(
+        f"  policy version {decision.policy_version} {decision.policy_digest[:16]}, epoch {decision.epoch}, "
+        f"trace {decision.trace_id}"
+    )
+    click.echo(f"  ledger {decision.ledger_origin} index {decision.ledger_index}")
+
+
+def show_verdicts(decision: Decision) -> None:
+    """Print the verdict on each name, and what must be done with a release."""
     width = max((len(name) for name in decision.verdicts), default=0)
     for name, verdict in decision.verdicts.items():
         click.echo(f"  {name:<{width}}  {verdict}  ({verdict.rule})")
     if decision.outcome is not Outcome.WITHHOLD:
         for line in obligation_lines(decision.obligations):
             click.echo(f"  must: {line}")
-    click.echo(
-        f"  policy version {decision.policy_version} {decision.policy_digest[:16]}, epoch {decision.epoch}, "
-        f"trace {decision.trace_id}"
-    )
-    click.echo(f"  ledger {decision.ledger_origin} index {decision.ledger_index}")
 
 
 def obligation_lines(owed: Obligations) -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import json_option, print_json
+from policyd.cli.policy_explain import explain_command
 from policyd.policy.lint import Severity, lint
 from policyd.policy.load import load_policy_set
 from policyd.policytest.cases import read_case_files
@@ -18,7 +19,10 @@ directory_argument = click.argument("directory", type=click.Path(path_type=Path,
 
 @click.group(cls=Commands)
 def policy() -> None:
-    """Check and test a policy set."""
+    """Check, test and explain a policy set."""
+
+
+policy.add_command(explain_command)
 
 
 @policy.command(name="lint")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -24,7 +24,7 @@ from policyd.policy.conditions import FALSE, MISSING, TRUE, Test, Truth, check, 
 from policyd.policy.grants import NO_DUTIES, Duties, read_duties, read_grant
 from policyd.policy.reader import ID, Reader, nearest
 from policyd.policy.source import Node, plain
-from policyd.policy.where import Edge, Values, WhereTest, check_where, compile_where, edges_of
+from policyd.policy.where import NOW, Edge, Values, WhereTest, check_where, compile_where, edges_of
 
 
 class Effect(StrEnum):
@@ -273,6 +273,38 @@ def _spell_value(value: object) -> str:
     if isinstance(value, dict):
         return f"({_spell(value)})"
     return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def words_of(atom: Atom | WhereAtom) -> frozenset[str]:
+    """Return the whole words that a condition names as values of its attribute."""
+    return frozenset(_words(json.loads(atom.key)[-1]))
+
+
+_WHOLE = frozenset({"Equals", "NotEquals", "IsIn", "AnyIn", "AllIn"})
+"""Conditions whose values are whole words; of the others they are pieces."""
+
+
+def _words(written: Any) -> Iterator[str]:
+    if isinstance(written, dict):
+        for each in (written.get("value"), *written.get("values", ())):
+            if isinstance(each, str) and written["condition"] in _WHOLE:
+                yield each
+            yield from _words(each)
+
+
+def attributes_of(atom: Atom | WhereAtom) -> frozenset[str]:
+    """Return every attribute that a condition reads."""
+    return frozenset({atom.attribute.name, *_read(json.loads(atom.key)[-1])})
+
+
+def _read(written: Any) -> Iterator[str]:
+    if isinstance(written, dict):
+        if "attribute" in written:
+            yield str(path_name(written["attribute"]))
+        if "days_from_now" in written:
+            yield NOW
+        for each in (written.get("value"), *written.get("values", ())):
+            yield from _read(each)
 
 
 def _target_atom(attribute: Attribute, patterns: tuple[str, ...]) -> Atom:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from policyd.decision.decide import decide
 from policyd.decision.snapshot import Snapshot, build_snapshot
-from policyd.model import Decision, Effect, Instant, Request, Token, Verified
+from policyd.model import Claimed, Decision, Effect, Instant, Request, Token, Verified
 from policyd.policy.policyset import PolicySet
 from policyd.policytest.cases import (
     UNKNOWN_REQUESTER,
@@ -53,15 +53,25 @@ def spell_verdicts(decision: Decision) -> dict[str, str]:
 
 def request_of(snapshot: Snapshot, case: Case) -> Request:
     """Return the question that a case puts, with the token that its requester would have brought."""
-    spiffe_id = next(
-        (each.spiffe_id for each in snapshot.services.values() if each.id == case.data_service), ""
+    return question(
+        snapshot, case.claimed, data_service=case.data_service, requester=case.requester, now=case.now
     )
-    if case.requester == UNVERIFIED_REQUESTER:
-        return Request(case.claimed, Verified(spiffe_id, None, "signature"))
-    requester = snapshot.requesters_by_id.get(case.requester)
-    if requester is None:
-        return Request(case.claimed, Verified(spiffe_id, _token("case", UNKNOWN_REQUESTER, case.now)))
-    return Request(case.claimed, Verified(spiffe_id, _token(requester.issuer, requester.subject, case.now)))
+
+
+def question(
+    snapshot: Snapshot, claimed: Claimed, *, data_service: str, requester: str, now: Instant
+) -> Request:
+    """Return a question that a registered data service puts for a registered requester, by their ids.
+
+    Ids that are not registered stand for a caller or a requester that nobody knows.
+    """
+    spiffe_id = next((each.spiffe_id for each in snapshot.services.values() if each.id == data_service), "")
+    if requester == UNVERIFIED_REQUESTER:
+        return Request(claimed, Verified(spiffe_id, None, "signature"))
+    person = snapshot.requesters_by_id.get(requester)
+    if person is None:
+        return Request(claimed, Verified(spiffe_id, _token("case", UNKNOWN_REQUESTER, now)))
+    return Request(claimed, Verified(spiffe_id, _token(person.issuer, person.subject, now)))
 
 
 def _token(issuer: str, subject: str, now: Instant) -> Token:

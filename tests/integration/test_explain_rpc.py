@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from pbac.v1 import decision_pb2 as pb
-from policyd_client import PolicyClient, Question
+from policyd_client import Explanation, PolicyClient, Question
 from policyd_client import digest as client_digest
 from support.server import Site, make_site, plain, serving, stub
 
@@ -124,6 +124,28 @@ def test_anothers_agreement_is_explained_like_one_that_does_not_exist(
         assert all(not group.steps for group in answer.groups)
 
     assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fields": FIELDS},
+        {"purposes": ["evaluation"]},
+        {"action": pb.ACTION_MATCH},
+        {"agreement_id": "DS99999"},
+        {"years": []},
+    ],
+    ids=str,
+)
+def test_a_data_service_is_told_no_counterfactual(
+    site: Site, channel: grpc.Channel, changes: dict[str, Any]
+) -> None:
+    """Something is withheld, and nothing says what else would do; the client has no place for it either."""
+    answer = explained(channel, site.question("shopping", **changes))
+
+    assert answer.answer.outcome != pb.OUTCOME_RELEASE
+    assert list(answer.counterfactuals) == []
+    assert not [name for name in Explanation.__dataclass_fields__ if "counterfactual" in name]
 
 
 def test_no_token_text_and_no_secret_is_in_an_explanation(site: Site, channel: grpc.Channel) -> None:

@@ -29,6 +29,15 @@ class Effect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EFFECT_RELEASE: _ClassVar[Effect]
     EFFECT_TRANSFORM: _ClassVar[Effect]
     EFFECT_WITHHOLD: _ClassVar[Effect]
+
+class CounterfactualSearch(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COUNTERFACTUAL_SEARCH_UNSPECIFIED: _ClassVar[CounterfactualSearch]
+    COUNTERFACTUAL_SEARCH_ALL: _ClassVar[CounterfactualSearch]
+    COUNTERFACTUAL_SEARCH_SOME: _ClassVar[CounterfactualSearch]
+    COUNTERFACTUAL_SEARCH_NOTHING: _ClassVar[CounterfactualSearch]
+    COUNTERFACTUAL_SEARCH_LARGER: _ClassVar[CounterfactualSearch]
+    COUNTERFACTUAL_SEARCH_STOPPED: _ClassVar[CounterfactualSearch]
 ACTION_UNSPECIFIED: Action
 ACTION_RELEASE: Action
 ACTION_MATCH: Action
@@ -43,6 +52,12 @@ EFFECT_UNSPECIFIED: Effect
 EFFECT_RELEASE: Effect
 EFFECT_TRANSFORM: Effect
 EFFECT_WITHHOLD: Effect
+COUNTERFACTUAL_SEARCH_UNSPECIFIED: CounterfactualSearch
+COUNTERFACTUAL_SEARCH_ALL: CounterfactualSearch
+COUNTERFACTUAL_SEARCH_SOME: CounterfactualSearch
+COUNTERFACTUAL_SEARCH_NOTHING: CounterfactualSearch
+COUNTERFACTUAL_SEARCH_LARGER: CounterfactualSearch
+COUNTERFACTUAL_SEARCH_STOPPED: CounterfactualSearch
 
 class CheckRequest(_message.Message):
     __slots__ = ("request_id", "requester_token", "agreement_id", "purposes", "action", "fields", "used_fields", "years", "record_tokens", "want_receipt", "at_least_epoch")
@@ -237,16 +252,50 @@ class ExplainRequest(_message.Message):
     def __init__(self, check: _Optional[_Union[CheckRequest, _Mapping]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("answer", "steps", "groups", "not_shown")
+    __slots__ = ("answer", "steps", "groups", "not_shown", "counterfactuals")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     NOT_SHOWN_FIELD_NUMBER: _ClassVar[int]
+    COUNTERFACTUALS_FIELD_NUMBER: _ClassVar[int]
     answer: CheckResponse
     steps: _containers.RepeatedCompositeFieldContainer[ExplainStep]
     groups: _containers.RepeatedCompositeFieldContainer[ExplainGroup]
     not_shown: int
-    def __init__(self, answer: _Optional[_Union[CheckResponse, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ExplainStep, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[ExplainGroup, _Mapping]]] = ..., not_shown: _Optional[int] = ...) -> None: ...
+    counterfactuals: _containers.RepeatedCompositeFieldContainer[Counterfactual]
+    def __init__(self, answer: _Optional[_Union[CheckResponse, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ExplainStep, _Mapping]]] = ..., groups: _Optional[_Iterable[_Union[ExplainGroup, _Mapping]]] = ..., not_shown: _Optional[int] = ..., counterfactuals: _Optional[_Iterable[_Union[Counterfactual, _Mapping]]] = ...) -> None: ...
+
+class Counterfactual(_message.Message):
+    __slots__ = ("verdict", "fields", "search", "sets")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_FIELD_NUMBER: _ClassVar[int]
+    SETS_FIELD_NUMBER: _ClassVar[int]
+    verdict: int
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    search: CounterfactualSearch
+    sets: _containers.RepeatedCompositeFieldContainer[FactChangeSet]
+    def __init__(self, verdict: _Optional[int] = ..., fields: _Optional[_Iterable[str]] = ..., search: _Optional[_Union[CounterfactualSearch, str]] = ..., sets: _Optional[_Iterable[_Union[FactChangeSet, _Mapping]]] = ...) -> None: ...
+
+class FactChangeSet(_message.Message):
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[FactChange]
+    def __init__(self, changes: _Optional[_Iterable[_Union[FactChange, _Mapping]]] = ...) -> None: ...
+
+class FactChange(_message.Message):
+    __slots__ = ("entry", "id", "member", "values", "text")
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    entry: str
+    id: str
+    member: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    text: str
+    def __init__(self, entry: _Optional[str] = ..., id: _Optional[str] = ..., member: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ExplainGroup(_message.Message):
     __slots__ = ("steps",)

@@ -7,7 +7,7 @@ import pytest
 from policyd.policy.attributes import DERIVED, Part
 from policyd.policy.conditions import FALSE, TRUE
 from policyd.policy.reader import Reader
-from policyd.policy.rules import RuleSource, glob, read_rule
+from policyd.policy.rules import RuleSource, attributes_of, glob, read_rule, words_of
 from policyd.policy.source import read_text
 
 
@@ -90,3 +90,50 @@ def test_only_the_star_is_special_in_a_target(pattern: str, yes: list[str], no: 
     """Targets match whole ids; dots and the rest stand for themselves."""
     assert [text for text in yes if not glob(pattern).fullmatch(text)] == []
     assert [text for text in no if glob(pattern).fullmatch(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "condition", "words", "read_"),
+    [
+        ("rules", "{$.setting: {condition: Equals, value: a}}", {"a"}, {"setting"}),
+        ("rules", "{$.setting: {condition: StartsWith, value: a}}", set(), {"setting"}),
+        (
+            "rules",
+            "{$.setting: {condition: Not, value: {condition: AnyOf, values: "
+            "[{condition: IsIn, values: [a, b]}, {condition: NotEquals, value: c}]}}}",
+            {"a", "b", "c"},
+            {"setting"},
+        ),
+        (
+            "where",
+            "{$.purpose_within: {condition: Includes, attribute: $.purpose}}",
+            set(),
+            {"purpose_within", "purpose"},
+        ),
+        ("where", "{$.now: {condition: After, value: 2026-01-01}}", set(), {"now"}),
+    ],
+)
+def test_a_condition_tells_the_words_it_names_and_the_attributes_it_reads(
+    part: str, condition: str, words: set[str], read_: set[str]
+) -> None:
+    """Whole words at any depth and no pieces of words; of pairs and durations, both attributes."""
+    rules = "rules: {}, " if part == "where" else ""
+    rule = read(f"{{uid: a, why: x, effect: deny, {rules}{part}: {{context: {condition}}}}}")
+
+    parts = rule.where if part == "where" else rule.parts
+    (((atom,),),) = parts.values()
+    assert words_of(atom) == words
+    assert attributes_of(atom) == read_
+
+
+def test_a_duration_reads_the_clock_and_a_target_names_no_words() -> None:
+    """`days_from_now` is held against `$.now`; patterns of a target are not words."""
+    rule = read(
+        "{uid: a, why: x, effect: deny, targets: {action_id: match}, rules: {}, where: {subject: "
+        "{$.accreditation.until: {condition: Before, days_from_now: 30}}}}"
+    )
+
+    (((until,),),) = rule.where.values()
+    (((target,),),) = rule.parts.values()
+    assert attributes_of(until) == {"accreditation.until", "now"}
+    assert (words_of(target), attributes_of(target)) == (set(), {"action"})
