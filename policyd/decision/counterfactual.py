@@ -245,9 +245,11 @@ def relevant(snapshot: Snapshot, request: Request, *, now: Instant, provisional:
     service = snapshot.services.get(verified.spiffe_id)
     token = verified.token
     requester = snapshot.requesters.get((token.issuer, token.subject)) if token else None
+    employers = [party.organisation for party in (service, requester) if party is not None]
+    organisations = {id_: snapshot.organisations[id_] for id_ in employers if id_ in snapshot.organisations}
     if service is None or requester is None:
-        return Registry(data_services={} if service is None else {service.id: service})
-    organisation = snapshot.organisations.get(requester.organisation)
+        services = {} if service is None else {service.id: service}
+        return Registry(organisations=organisations, data_services=services)
     compiled = snapshot.agreements.get(claimed.agreement)
     agreements = {} if compiled is None else {claimed.agreement: compiled.agreement}
     if compiled is None or not is_theirs(
@@ -267,7 +269,7 @@ def relevant(snapshot: Snapshot, request: Request, *, now: Instant, provisional:
         people.update(each for each in found if each is not None)
     people &= snapshot.requesters_by_id.keys()
     return Registry(
-        organisations={} if organisation is None else {organisation.id: organisation},
+        organisations=organisations,
         requesters={id_: snapshot.requesters_by_id[id_] for id_ in sorted(people)},
         accreditations={
             each.id: each for id_ in sorted(people) for each in snapshot.accreditations.get(id_, ())

@@ -36,7 +36,7 @@ from policyd.decision.lever import (
     terms,
 )
 from policyd.fieldset import positions
-from policyd.model import Agreement, FieldMask, Status
+from policyd.model import Agreement, FieldMask, Instant, Organisation, Status
 from policyd.policy.conditions import TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.policy.rules import Atom, WhereAtom, attributes_of
@@ -112,14 +112,14 @@ def _of_parties(state: State) -> Iterator[Change]:
     agreement = state.facts.registry.agreements.get(state.facts.claimed.agreement)
     match refusal.reason if refusal else Reason.NONE:
         case Reason.DATA_SERVICE_SUSPENDED if service:
-            yield Reinstated("data service", service.id)
+            if service.status is not Status.ACTIVE:
+                yield Reinstated("data service", service.id)
+            elif operator := state.facts.registry.organisations.get(service.organisation):
+                yield _usable_again(operator, state.now)
         case Reason.REQUESTER_SUSPENDED if requester:
             yield Reinstated("requester", requester.id)
         case Reason.ORGANISATION_SUSPENDED if organisation:
-            if organisation.status is not Status.ACTIVE:
-                yield Reinstated("organisation", organisation.id)
-            else:
-                yield OrganisationVerified(organisation.id, state.now)
+            yield _usable_again(organisation, state.now)
         case Reason.AGREEMENT_UNKNOWN | Reason.AGREEMENT_NOT_YOURS if service and requester and organisation:
             for other in state.facts.registry.agreements.values():
                 if other is not agreement and is_theirs(other, organisation.id, requester.id, service.id):
@@ -141,6 +141,12 @@ def _of_parties(state: State) -> Iterator[Change]:
         case Reason.ACTION_NOT_APPROVED if agreement:
             yield from map(ActionAsked, sorted(agreement.actions))
             yield AgreementNames(agreement.id, "actions", (state.facts.claimed.action.value,))
+
+
+def _usable_again(organisation: Organisation, now: Instant) -> Change:
+    if organisation.status is not Status.ACTIVE:
+        return Reinstated("organisation", organisation.id)
+    return OrganisationVerified(organisation.id, now)
 
 
 def is_theirs(agreement: Agreement, organisation: str, requester: str, service: str) -> bool:

@@ -70,6 +70,16 @@ KINDS: dict[str, tuple[list[Any], dict[str, Any], list[list[str]]]] = {
         {},
         [["data service `svc-secure` is no longer suspended"]],
     ),
+    "the operator of a data service is suspended": (
+        [organisation("dept", kind="department", status=SUSPENDED)],
+        {},
+        [["organisation `dept` is no longer suspended"]],
+    ),
+    "the operator of a data service changed its name": (
+        [organisation("dept", kind="department", changed_at=PAST)],
+        {},
+        [["organisation `dept` is verified again, after its change of name or control"]],
+    ),
     "a requester is suspended": (
         [requester(status=SUSPENDED)],
         {},
