@@ -20,7 +20,7 @@ FLOORS: dict[int, str] = {
     4: "registry ledger identity",
     5: "service interceptors policytest",
     6: "server config telemetry state devsetup",
-    7: "cli console demo",
+    7: "cli console demo witness",
 }
 """DESIGN.md section 9: the parts of policyd on each floor, a module or a package each."""
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts.split()}
@@ -28,6 +28,7 @@ PACKAGE = "policyd"
 SIDEWAYS = {
     ("policyd.service", "policyd.interceptors.call"): "who calls, as the interceptors verified it",
     ("policyd.cli", "policyd.demo"): "the command that starts the demo",
+    ("policyd.cli", "policyd.witness"): "the command that starts a witness",
 }
 """Packages of one floor that may import a module of another, and why."""
 ONLY = {
