@@ -25,17 +25,36 @@ def audit() -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A checkpoint kept elsewhere, which the log must still contain.",
 )
+@click.option(
+    "--cosigned",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="Another such checkpoint, beside a whole verification. Repeatable.",
+)
+@click.option("--witness", help="Verifier key (vkey) of the witness that must have cosigned those given.")
 @json_option
-def verify_command(directory: Path, *, key: str | None, since: Path | None, as_json: bool) -> None:
+def verify_command(
+    directory: Path,
+    *,
+    key: str | None,
+    since: Path | None,
+    cosigned: tuple[Path, ...],
+    witness: str | None,
+    as_json: bool,
+) -> None:
     """Rebuild the log in DIRECTORY from its records and compare everything that is stored.
 
     DIRECTORY is a node's log, such as .policyd/nodes/node-1. Ends with 1 when anything is wrong, naming
     the first record at fault. Clears the mark that a failed log leaves, when everything is right.
     """
+    if witness is not None and since is None and not cosigned:
+        raise click.UsageError("--witness is about checkpoints: give them with --cosigned or --since")
     report = verify(
         directory,
         public_key=key,
         since=None if since is None else read_text(since),
+        cosigned=[read_text(file) for file in cosigned],
+        witness=witness,
         progress=_progress,
     )
     if as_json:

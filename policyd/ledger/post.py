@@ -86,7 +86,8 @@ class Poster:
             return self._exchange(head + body, until_s)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise NotServing(f"no answer from `{self._url}` ({type(error).__name__}: {error})") from error
+            said = "".join(c if c.isprintable() else "?" for c in str(error)[:120])
+            raise NotServing(f"no answer from `{self._url}` ({type(error).__name__}: {said})") from error
 
     def close(self) -> None:
         """Give the connection back; the next post makes another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,17 +84,21 @@ def verify(
     *,
     public_key: str | None = None,
     since: str | None = None,
+    cosigned: Sequence[str] = (),
+    witness: str | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the log in `directory`, which may be in use, and report every fault found.
 
     `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
     `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
-    records are hashed again. A whole verification without fault clears the marker of a failed log.
+    records are hashed again. `cosigned` are more such checkpoints, which leave nothing out. `witness`
+    is the vkey of a witness that must have cosigned all those given. A whole verification without
+    fault clears the marker of a failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
-        ConfigError: `public_key` is no vkey.
+        ConfigError: `public_key` or `witness` is no vkey.
     """
     started_s = clock.monotonic()
     with contextlib.ExitStack() as stack:
@@ -103,6 +107,7 @@ def verify(
         connection = stack.enter_context(contextlib.closing(store.open_for_reading(directory)))
         try:
             work = _Verification(connection, directory, public_key)
+            work.demand(cosigned, witness)
             faults += work.run(since, progress)
         except sqlite3.DatabaseError as error:
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
@@ -181,6 +186,16 @@ class _Verification:
         self.frontier = merkle.Frontier()
         self.start = 0
         self.signed = 0
+        self._given: tuple[str, ...] = ()
+        self._witness: note.WitnessVerifier | None = None
+
+    def demand(self, cosigned: Sequence[str], witness: str | None) -> None:
+        """Take checkpoints that the log must contain, and who must have cosigned what is given."""
+        self._given = tuple(cosigned)
+        try:
+            self._witness = None if witness is None else note.WitnessVerifier.from_vkey(witness)
+        except ValueError as error:
+            raise ConfigError(f"the key of the witness is malformed: {error}") from None
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
@@ -203,15 +218,27 @@ class _Verification:
                     self.size,
                     f"record {self.size} is missing: the checkpoint in {where} covers {checkpoint.size}",
                 )
-            elif roots.get(checkpoint.size, checkpoint.root) != checkpoint.root:
+            elif self._root_of(checkpoint, roots) != checkpoint.root:
                 yield Fault(
                     None, f"the first {checkpoint.size} records do not give the root signed in {where}"
                 )
         yield from self._integrity()
 
+    def _root_of(self, checkpoint: note.Checkpoint, roots: dict[int, bytes]) -> bytes:
+        """Return the root at a checkpoint's size; where a fault kept it from being rebuilt, its own."""
+        if checkpoint.size >= self.start:
+            return roots.get(checkpoint.size, checkpoint.root)
+        try:
+            return merkle.root_at(
+                checkpoint.size,
+                lambda level, position: store.read_node(self._connection, level, position=position),
+            )
+        except LedgerCorrupt:
+            return b""
+
     def _start_at(self, signed: str) -> Fault | None:
         try:
-            since = note.verify_checkpoint(signed, origin=self.verifier.name, verifier=self.verifier)
+            since = self._read_given(signed)
         except LedgerCorrupt as error:
             return Fault(None, f"the checkpoint to start from does not hold: {error}")
         if since.size > self.size:
@@ -249,6 +276,16 @@ class _Verification:
                     f"record {checkpoint.size} was added after the log was closed at that size",
                 )
             yield where, checkpoint
+        for number, text in enumerate(self._given, start=1):
+            try:
+                yield f"checkpoint {number} of those given", self._read_given(text)
+            except LedgerCorrupt as error:
+                yield Fault(None, f"checkpoint {number} of those given does not hold: {error}")
+
+    def _read_given(self, signed: str) -> note.Checkpoint:
+        return note.verify_checkpoint(
+            signed, origin=self.verifier.name, verifier=self.verifier, witness=self._witness
+        )
 
     def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
         latest = 0

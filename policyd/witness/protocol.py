@@ -44,7 +44,7 @@ class Submission:
 
     old_size: int
     proof: tuple[bytes, ...]
-    note: str
+    signed: str
     checkpoint: note.Checkpoint
 
 
@@ -82,7 +82,7 @@ class Witness:
         if verifiers is None:
             return Answer(404, "this log is not known here\n")
         try:
-            text = note.verify(asked.note, verifiers)
+            text = note.verify(asked.signed, verifiers)
         except LedgerCorrupt:
             return Answer(403, "no signature of a key that is trusted for this log\n")
         if asked.old_size > asked.checkpoint.size:
@@ -116,7 +116,7 @@ class Witness:
                 answer, fault = Answer(422, "the consistency proof does not hold\n"), "no proof that it grew"
             else:
                 if wanted.size > held.size or not held.note:
-                    store.hold(wanted.origin, Held(wanted.size, wanted.root, asked.note))
+                    store.hold(wanted.origin, Held(wanted.size, wanted.root, asked.signed))
                 answer = Answer(200, self._cosign(text))
         if fault is not None:
             self._accuse(fault, held, asked)
@@ -137,7 +137,7 @@ class Witness:
             ours.size,
             ours.root.hex(),
         )
-        text = f"{fault}\n\nheld:\n{held.note}\nsubmitted from {asked.old_size}:\n{asked.note}"
+        text = f"{fault}\n\nheld:\n{held.note}\nsubmitted from {asked.old_size}:\n{asked.signed}"
         name = hashlib.sha256(f"{ours.origin}\n{ours.size}\n{ours.root.hex()}".encode()).hexdigest()[:32]
         try:
             if keep_evidence(self._directory / EVIDENCE, f"{name}.txt", text=text, most=_MAX_EVIDENCE):
