@@ -105,12 +105,21 @@ def serve(*, data: Path, listen: str, logs: tuple[str, ...]) -> None:
 
 @witness.command()
 @_data
-def show(*, data: Path) -> None:
-    """Print the newest checkpoint of each log, cosigned now: for `policyd audit verify --cosigned`."""
+@click.argument("origin", default="")
+def show(*, data: Path, origin: str) -> None:
+    """Print the newest checkpoint of the log ORIGIN, cosigned now: for `policyd audit verify --cosigned`.
+
+    ORIGIN may be left out where the witness has cosigned one log only.
+    """
     store, held = _open(data, ())
     try:
-        for each in held.newest():
-            click.echo(each)
+        newest = held.newest()
+        if not origin and len(newest) == 1:
+            (origin,) = newest
+        if origin not in newest:
+            known = ", ".join(f"`{each}`" for each in newest) or "none yet"
+            raise Failure(f"policyd: name a log that this witness has cosigned: {known}", Exit.FAILED)
+        click.echo(newest[origin], nl=False)
     except sqlite3.Error as error:
         raise Failure(f"policyd: `{data}` cannot be read: {error}", Exit.FAILED) from error
     finally:

@@ -93,11 +93,11 @@ class Witness:
             _LOG.error("nothing is cosigned any more: %s", error)
             return Answer(500, "this witness cannot remember what it signs, so it signs nothing\n")
 
-    def newest(self) -> list[str]:
-        """Return the newest checkpoint of each log, cosigned now."""
+    def newest(self) -> dict[str, str]:
+        """Return the newest checkpoint of each log by its origin, cosigned now."""
         with self._store.exclusive() as store:
-            notes = [store.held(origin).note for origin in store.origins()]
-            return [each + self._cosign(note.parse(each).text) for each in notes]
+            notes = {origin: store.held(origin).note for origin in store.origins()}
+            return {origin: each + self._cosign(note.parse(each).text) for origin, each in notes.items()}
 
     def _advance(self, asked: Submission, text: str) -> Answer:
         wanted = asked.checkpoint

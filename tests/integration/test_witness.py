@@ -95,7 +95,7 @@ def test_receipts_carry_the_witness_and_it_holds_what_was_answered(site: Site, d
             [*POLICYD, "witness", "show", "--data", str(directory)],
             capture_output=True, text=True, timeout=30, check=True,
         ).stdout  # fmt: skip
-    checked = verify(site.config.ledger, cosigned=[shown.removesuffix("\n")], witness=witness_key.vkey)
+    checked = verify(site.config.ledger, cosigned=[shown], witness=witness_key.vkey)
     assert checked.passed, str(checked)
 
 

@@ -77,13 +77,22 @@ def test_an_address_in_use_is_said(run: Any, tmp_path: Path) -> None:
     assert (result.exit_code, f"cannot listen on {address}" in result.stderr) == (2, True)
 
 
-def test_a_witness_shows_the_newest_of_each_log(run: Any, tmp_path: Path) -> None:
-    """Each as a note that log and witness have signed; it may be asked while it serves."""
-    with open_witness(tmp_path / "w", LOG.verifier) as witness:
+def test_a_witness_shows_the_newest_of_a_log(run: Any, tmp_path: Path) -> None:
+    """A note that log and witness have signed; asked for while it serves, and for one log of several."""
+    other = TreeLog(origin="log.test/b").grow(3)
+    directory = tmp_path / "w"
+    with open_witness(directory, LOG.verifier, other.verifier) as witness:
+        nothing = run("witness", "show", "--data", directory)
         witness.add_checkpoint(LOG.request(0, 12))
-    with WitnessProcess(tmp_path / "w", LOG.verifier.vkey):
-        shown = run("witness", "show", "--data", tmp_path / "w").stdout.removesuffix("\n")
+        alone = run("witness", "show", "--data", directory)
+        witness.add_checkpoint(other.request(0, 3))
+    with WitnessProcess(directory, LOG.verifier.vkey):
+        unnamed = run("witness", "show", "--data", directory)
+        shown = run("witness", "show", "--data", directory, LOG.origin).stdout
 
+    assert (nothing.exit_code, "none yet" in nothing.stderr) == (1, True)
+    assert (alone.exit_code, alone.stdout.split("\n")[0]) == (0, LOG.origin)
+    assert (unnamed.exit_code, "`log.test/a`, `log.test/b`" in unnamed.stderr) == (1, True)
     have = note.verify_checkpoint(shown, origin=LOG.origin, verifier=LOG.verifier, witness=witness.verifier)
     assert have.size == 12
 

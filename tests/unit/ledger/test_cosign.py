@@ -246,7 +246,7 @@ def test_a_required_witness_has_signed_every_receipt_and_the_anchor(
         ledger.close()
         anchor = (tmp_path / "log" / store.ANCHOR).read_text("utf-8")
         assert anchor == receipts.checkpoint
-        newest = server.witness.newest()[0]
+        newest = server.witness.newest()[ORIGIN]
         vkey = server.witness.verifier.vkey
     assert verify(tmp_path / "log", cosigned=[newest], witness=vkey).passed
 
@@ -339,7 +339,7 @@ def test_a_log_that_has_gone_back_is_not_opened(
 
         with pytest.raises(LedgerForked, match=r"the log has gone back: .* 2 records .* 1 are here"):
             open_ledger(cosigner=cosigner_of(server.address, server.witness.verifier, required=required))
-        newest = server.witness.newest()[0]
+        newest = server.witness.newest()[ORIGIN]
         vkey = server.witness.verifier.vkey
     report = verify(tmp_path / "log", cosigned=[newest], witness=vkey)
     assert [fault.index for fault in report.faults] == [1]
@@ -427,4 +427,4 @@ def test_the_witness_of_a_log_can_be_opened_twice_over_time(tmp_path: Path, open
             assert ledger.append([make_entry(number)]).size == number + 1
             ledger.close()
     with open_witness(tmp_path / "w", LOG) as witness:
-        assert note.parse_checkpoint(note.parse(witness.newest()[0]).text).size == 4
+        assert note.parse_checkpoint(note.parse(witness.newest()[ORIGIN]).text).size == 4

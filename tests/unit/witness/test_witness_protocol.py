@@ -173,8 +173,9 @@ def test_logs_do_not_touch_each_other(tmp_path: Path) -> None:
         assert witness.add_checkpoint(LOG.request(0, 30)).status == 200
         assert witness.add_checkpoint(other.request(0, 3)).status == 200
         assert witness.add_checkpoint(LOG.request(30, 31)).status == 200
-        sizes = [note.parse_checkpoint(note.parse(each).text).size for each in witness.newest()]
-    assert sizes == [31, 3]
+        newest = witness.newest()
+    sizes = {name: note.parse_checkpoint(note.parse(each).text).size for name, each in newest.items()}
+    assert sizes == {LOG.origin: 31, other.origin: 3}
 
 
 @pytest.mark.parametrize(
