@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from policyd import merkle
 from policyd.ledger.entry import Entry
+from policyd.ledger.reader import LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +57,19 @@ class Group:
     nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
     failure: str = ""
     refusal: str = ""
+
+    def growth_proof(self, reader: LedgerReader) -> Callable[[int, int], list[bytes]]:
+        """Return what gives consistency proofs up to this group, from memory where it can.
+
+        From where the group starts all that a proof takes is at hand; else the stored tree is read.
+        """
+
+        def proof(old_size: int, size: int) -> list[bytes]:
+            try:
+                return merkle.consistency_proof(
+                    old_size, size, lambda level, position: self.nodes[level, position]
+                )
+            except KeyError:
+                return reader.consistency_proof(old_size, size)
+
+        return proof

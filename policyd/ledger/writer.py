@@ -107,13 +107,12 @@ class Ledger:
             return cls(
                 directory, signing_key=signing_key, state=state, queue_limit=queue_limit, cosigner=cosigner
             )
-        except OSError as error:
-            state.release()
-            raise LedgerClosed(f"the log in `{directory}` cannot be written: {error}") from error
-        except BaseException:
+        except BaseException as error:
             state.release()
             if cosigner is not None:
                 cosigner.close()
+            if isinstance(error, OSError):
+                raise LedgerClosed(f"the log in `{directory}` cannot be written: {error}") from error
             raise
 
     def append(self, entries: Sequence[Entry], *, timeout_s: float | None = None) -> Receipts:
@@ -336,7 +335,7 @@ class Ledger:
         away = ""
         if self._cosigner is not None and self._cosigner.required:
             try:
-                signed = self._cosigner.cosign(signed, proof=self.reader.consistency_proof)
+                signed = self._cosigner.cosign(signed, proof=group.growth_proof(self.reader))
             except NotServing as error:
                 away = f"no answer without a witness, and it is away: {error}"
                 self._ask_again_at_s = clock.monotonic() + RETRY_S

@@ -18,6 +18,7 @@ from policyd import clock
 from policyd.errors import LedgerClosed, LedgerForked, NotServing
 from policyd.ledger import note, store
 from policyd.ledger.cosign import BackgroundCosigner, Cosigner
+from policyd.ledger.reader import LedgerReader
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 
@@ -249,6 +250,26 @@ def test_a_required_witness_has_signed_every_receipt_and_the_anchor(
         newest = server.witness.newest()[ORIGIN]
         vkey = server.witness.verifier.vkey
     assert verify(tmp_path / "log", cosigned=[newest], witness=vkey).passed
+
+
+def test_the_proof_of_a_fresh_group_is_the_stored_one(
+    tmp_path: Path, open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent with each group is made from memory alone, for every shape of group, and holds."""
+    read: list[tuple[int, int]] = []
+    real = LedgerReader.consistency_proof
+
+    def counted(reader: LedgerReader, old_size: int, size: int) -> list[bytes]:
+        read.append((old_size, size))
+        return real(reader, old_size, size)
+
+    with serving_witness(tmp_path / "w", LOG) as server:
+        ledger = open_ledger(cosigner=cosigner_of(server.address, server.witness.verifier))
+        monkeypatch.setattr(LedgerReader, "consistency_proof", counted)
+        for count in (1, 1, 2, 3, 1, 7, 64, 5, 1, 33):
+            ledger.append([make_entry(ledger.size + number) for number in range(count)])
+        ledger.close()
+    assert read == []
 
 
 def test_a_witness_that_goes_away_stops_answers_and_nothing_else(
