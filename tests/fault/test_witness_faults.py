@@ -90,7 +90,7 @@ def test_a_killed_witness_remembers_all_that_it_signed(tmp_path: Path) -> None:
             except (OSError, http.client.HTTPException):
                 pass  # killed
             killer.join()
-    assert len(signed) > 3, f"seed {seed}"
+    assert signed, f"seed {seed}"
     for each, lines in signed.items():
         have = note.verify_checkpoint(
             LOG.checkpoint(each) + lines, origin=LOG.origin, verifier=LOG.verifier, witness=verifier
@@ -198,8 +198,10 @@ def test_two_processes_on_one_store_are_one_witness(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert len({id(log) for log, _ in given}) == 1
-    winner = given[0][0]
+        assert len({id(log) for log, _ in given}) == 1
+        winner, held = given[0][0], given[-1][1]
+        loser = fork if winner is LOG else LOG
+        assert post(one.address, loser.request(held, held))[0] == 409
     for (_, old), (_, new) in itertools.pairwise(given):
         assert verify_consistency(
             old, winner.root(old), size=new, root=winner.root(new), proof=winner.proof(old, new)
