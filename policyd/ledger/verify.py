@@ -12,6 +12,7 @@ from pathlib import Path
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
+from policyd.ledger.cosigned import check_cosigned
 from policyd.ledger.entry import columns_of
 
 MAX_STEP_BACK_MS = 2_000
@@ -92,9 +93,9 @@ def verify(
 
     `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
     `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
-    records are hashed again. `cosigned` are more such checkpoints, which leave nothing out. `witness`
-    is the vkey of a witness that must have cosigned all those given. A whole verification without
-    fault clears the marker of a failed log.
+    records are hashed again. `cosigned` are more such checkpoints, which leave nothing out; `witness` is
+    the vkey of a witness that must have cosigned all those given, `since` too. A whole verification
+    without fault clears the marker of a failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
@@ -107,8 +108,14 @@ def verify(
         connection = stack.enter_context(contextlib.closing(store.open_for_reading(directory)))
         try:
             work = _Verification(connection, directory, public_key)
-            work.demand(cosigned, witness)
             faults += work.run(since, progress)
+            given = [*cosigned, *([since] if since is not None and witness is not None else [])]
+            faults += (
+                Fault(*found)
+                for found in check_cosigned(
+                    connection, given, verifier=work.verifier, size=work.size, witness=witness
+                )
+            )
         except sqlite3.DatabaseError as error:
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER
@@ -186,16 +193,6 @@ class _Verification:
         self.frontier = merkle.Frontier()
         self.start = 0
         self.signed = 0
-        self._given: tuple[str, ...] = ()
-        self._witness: note.WitnessVerifier | None = None
-
-    def demand(self, cosigned: Sequence[str], witness: str | None) -> None:
-        """Take checkpoints that the log must contain, and who must have cosigned what is given."""
-        self._given = tuple(cosigned)
-        try:
-            self._witness = None if witness is None else note.WitnessVerifier.from_vkey(witness)
-        except ValueError as error:
-            raise ConfigError(f"the key of the witness is malformed: {error}") from None
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
@@ -218,27 +215,15 @@ class _Verification:
                     self.size,
                     f"record {self.size} is missing: the checkpoint in {where} covers {checkpoint.size}",
                 )
-            elif self._root_of(checkpoint, roots) != checkpoint.root:
+            elif roots.get(checkpoint.size, checkpoint.root) != checkpoint.root:
                 yield Fault(
                     None, f"the first {checkpoint.size} records do not give the root signed in {where}"
                 )
         yield from self._integrity()
 
-    def _root_of(self, checkpoint: note.Checkpoint, roots: dict[int, bytes]) -> bytes:
-        """Return the root at a checkpoint's size; where a fault kept it from being rebuilt, its own."""
-        if checkpoint.size >= self.start:
-            return roots.get(checkpoint.size, checkpoint.root)
-        try:
-            return merkle.root_at(
-                checkpoint.size,
-                lambda level, position: store.read_node(self._connection, level, position=position),
-            )
-        except LedgerCorrupt:
-            return b""
-
     def _start_at(self, signed: str) -> Fault | None:
         try:
-            since = self._read_given(signed)
+            since = note.verify_checkpoint(signed, origin=self.verifier.name, verifier=self.verifier)
         except LedgerCorrupt as error:
             return Fault(None, f"the checkpoint to start from does not hold: {error}")
         if since.size > self.size:
@@ -276,16 +261,6 @@ class _Verification:
                     f"record {checkpoint.size} was added after the log was closed at that size",
                 )
             yield where, checkpoint
-        for number, text in enumerate(self._given, start=1):
-            try:
-                yield f"checkpoint {number} of those given", self._read_given(text)
-            except LedgerCorrupt as error:
-                yield Fault(None, f"checkpoint {number} of those given does not hold: {error}")
-
-    def _read_given(self, signed: str) -> note.Checkpoint:
-        return note.verify_checkpoint(
-            signed, origin=self.verifier.name, verifier=self.verifier, witness=self._witness
-        )
 
     def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
         latest = 0
