@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from policyd.errors import ConfigError
 from policyd.identity.jwks import ALGORITHMS, Issuer
+from policyd.ledger.note import WitnessVerifier
+from policyd.ledger.post import check_url
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
 
@@ -30,6 +32,15 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """Who cosigns the checkpoints: its submission prefix, its vkey, and whether answers wait for it."""
+
+    url: str
+    vkey: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a node needs to run. Paths are absolute; ``trusted_nodes`` are raw Ed25519 keys by id.
 
@@ -47,6 +58,7 @@ class Config:
     trusted_nodes: Mapping[str, bytes]
     calls: int = 256
     watches: int = 16
+    witness: Witness | None = None
 
     @property
     def ledger(self) -> Path:
@@ -82,7 +94,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "watches"},
+        optional={"calls", "watches", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -104,6 +116,7 @@ def read_config(data: Path) -> Config:
         },
         calls=reader.integer(top["calls"], minimum=1, maximum=10_000) if "calls" in top else 256,
         watches=reader.integer(top["watches"], minimum=1, maximum=10_000) if "watches" in top else 16,
+        witness=_witness(reader, top["witness"]) if "witness" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
@@ -119,6 +132,25 @@ def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:
         jwks=_path(reader, fields["jwks"], data),
         algorithms=algorithms,
         audience=reader.text(fields.get("audience")),
+    )
+
+
+def _witness(reader: Reader, node: Node) -> Witness:
+    fields = reader.mapping(node, required={"url", "vkey", "required"})
+
+    def checked(name: str, check: Callable[[str], object]) -> str:
+        text = reader.text(fields[name])
+        try:
+            if text:
+                check(text)
+        except ValueError as error:
+            reader.fail(fields[name], str(error))
+        return text
+
+    return Witness(
+        url=checked("url", check_url),
+        vkey=checked("vkey", WitnessVerifier.from_vkey),
+        required=reader.boolean(fields["required"]),
     )
 
 

@@ -68,6 +68,10 @@ class LedgerCorrupt(PolicydError):
     """Stored records, tree or checkpoint disagree; the message names the first record at fault."""
 
 
+class LedgerForked(LedgerCorrupt):
+    """A witness has cosigned another history of this log, or a longer one: this copy must not go on."""
+
+
 class StateConflict(PolicydError):
     """The state moved on since the change was planned; plan again."""
 

@@ -28,7 +28,7 @@ from pbac.v1 import (
 from policyd import clock
 from policyd.config import Config
 from policyd.errors import ConfigError
-from policyd.identity.keys import load_mac_key, load_signing_key
+from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
 from policyd.interceptors.deadline import DeadlineInterceptor
@@ -36,6 +36,8 @@ from policyd.interceptors.decoding import DecodingInterceptor
 from policyd.interceptors.errors import ErrorInterceptor
 from policyd.interceptors.limits import LimitsInterceptor
 from policyd.interceptors.tracing import TracingInterceptor
+from policyd.ledger.cosign import BackgroundCosigner, Cosigner
+from policyd.ledger.note import Verifier, WitnessVerifier
 from policyd.ledger.writer import Ledger
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
@@ -101,6 +103,7 @@ class Server:
             ConfigError: a key, a certificate or the address cannot be used.
             StateCorrupt, StateConflict, NotServing: the state store cannot be used.
             LedgerClosed, LedgerCorrupt: the ledger cannot be opened; nothing could be recorded.
+            LedgerForked: the witness has cosigned a longer ledger than this one, or another.
         """
         with ExitStack() as stack:
             self._compose(stack)
@@ -144,9 +147,16 @@ class Server:
         signer = load_signing_key(config.keys / "node.key")
         ledger_key = load_signing_key(config.keys / "ledger.key")
         config.ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cosigner = self._cosigner(ledger_key)
         self.ledger = stack.enter_context(
-            Ledger.open(config.ledger, origin=config.origin, signing_key=ledger_key.private)
+            Ledger.open(
+                config.ledger, origin=config.origin, signing_key=ledger_key.private, cosigner=cosigner
+            )
         )
+        if cosigner is not None and not cosigner.required:
+            background = BackgroundCosigner(self.ledger, cosigner)
+            background.start()
+            stack.callback(background.stop)
         store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
         state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
         self.node = Node(
@@ -164,6 +174,20 @@ class Server:
         stack.callback(follower.stop)
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
+
+    def _cosigner(self, ledger_key: SigningKey) -> Cosigner | None:
+        """Return who has the ledger's checkpoints cosigned, and say at start what that is good for."""
+        witness = self.config.witness
+        if witness is None:
+            self.notices.append(
+                "no witness: nothing protects this ledger against whoever holds its key (docs/witness.md)"
+            )
+            return None
+        verifier = WitnessVerifier.from_vkey(witness.vkey)
+        waits = "no answer leaves without it" if witness.required else "no answer waits for it"
+        self.notices.append(f"witness {verifier.name} at {witness.url}: {waits}")
+        log = Verifier(self.config.origin, ledger_key.private.public_key())
+        return Cosigner(witness.url, witness=verifier, log=log, required=witness.required)
 
     def _project_spans(self, stack: ExitStack) -> None:
         """Send spans where the standard settings say; none of them can touch the ledger."""

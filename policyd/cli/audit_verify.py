@@ -27,9 +27,23 @@ from policyd.ledger.verify import verify
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A checkpoint kept elsewhere, which the log must still contain.",
 )
+@click.option(
+    "--cosigned",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="Another such checkpoint, beside a whole verification. Repeatable.",
+)
+@click.option("--witness", help="Verifier key (vkey) of the witness that must have cosigned those given.")
 @json_option
 def verify_command(
-    directory: Path | None, *, tiles: Path | None, key: str | None, since: Path | None, as_json: bool
+    directory: Path | None,
+    *,
+    tiles: Path | None,
+    key: str | None,
+    since: Path | None,
+    cosigned: tuple[Path, ...],
+    witness: str | None,
+    as_json: bool,
 ) -> None:
     """Rebuild the log in DIRECTORY from its records and compare everything that is stored.
 
@@ -38,9 +52,20 @@ def verify_command(
 
     An export has no key of its own: without --key everything but its signature is checked.
     """
+    if witness is not None and since is None and not cosigned:
+        raise click.UsageError("--witness is about checkpoints: give them with --cosigned or --since")
+    if tiles is not None and (cosigned or witness):
+        raise click.UsageError("--cosigned and --witness are for the log itself; with --tiles give --since")
     start = None if since is None else read_text(since)
     if directory is not None and tiles is None:
-        report = verify(directory, public_key=key, since=start, progress=show_progress)
+        report = verify(
+            directory,
+            public_key=key,
+            since=start,
+            cosigned=[read_text(file) for file in cosigned],
+            witness=witness,
+            progress=show_progress,
+        )
     elif tiles is not None and directory is None:
         report = verify_tiles(tiles, public_key=key, since=start, progress=show_progress)
     else:

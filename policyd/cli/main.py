@@ -16,6 +16,7 @@ from policyd.cli.fields import fields
 from policyd.cli.policy import policy
 from policyd.cli.registry import registry
 from policyd.cli.serve import dev, serve
+from policyd.cli.witness import witness
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -32,5 +33,5 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
 
 
-for command in (audit, catalogue, check, demo, dev, fields, policy, registry, serve):
+for command in (audit, catalogue, check, demo, dev, fields, policy, registry, serve, witness):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -16,6 +17,8 @@ from policyd.merkle import HASH_BYTES
 DATABASE = "ledger.db"
 ANCHOR = "checkpoint"
 """Sibling file with the last checkpoint, so that an older copy of the database is noticed."""
+COSIGNED = "cosigned"
+"""Sibling file with the last checkpoint that a witness cosigned in the background."""
 MARKER = "failed"
 """Sibling file that stands from the first write error until a verification has passed."""
 LOCK = "lock"
@@ -225,6 +228,14 @@ def replace_bytes(path: Path, data: bytes) -> None:
     finally:
         os.close(descriptor)
     draft.replace(path)
+
+
+def mark_failed(directory: Path, reason: str) -> None:
+    """Leave the mark that keeps a log closed, as well as the disk, which may be what failed, lets us."""
+    with contextlib.suppress(OSError):
+        # An empty marker closes the log just as well.
+        os.close(os.open(directory / MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        replace_file(directory / MARKER, reason + "\n")
 
 
 def sync_directory(directory: Path) -> None:

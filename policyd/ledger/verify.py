@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import index_values
+from policyd.ledger.cosigned import check_cosigned
 from policyd.ledger.entry import columns_of
 
 MAX_STEP_BACK_MS = 2_000
@@ -100,17 +101,21 @@ def verify(
     *,
     public_key: str | None = None,
     since: str | None = None,
+    cosigned: Sequence[str] = (),
+    witness: str | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the log in `directory`, which may be in use, and report every fault found.
 
     `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
     `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
-    records are hashed again. A whole verification without fault clears the marker of a failed log.
+    records are hashed again. `cosigned` are more such checkpoints, which leave nothing out; `witness` is
+    the vkey of a witness that must have cosigned all those given, `since` too. A whole verification
+    without fault clears the marker of a failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
-        ConfigError: `public_key` is no vkey.
+        ConfigError: `public_key` or `witness` is no vkey.
     """
     started_s = clock.monotonic()
     with contextlib.ExitStack() as stack:
@@ -120,6 +125,13 @@ def verify(
         try:
             work = _Verification(connection, directory, public_key)
             faults += work.run(since, progress)
+            given = [*cosigned, *([since] if since is not None and witness is not None else [])]
+            faults += (
+                Fault(*found)
+                for found in check_cosigned(
+                    connection, given, verifier=work.verifier, size=work.size, witness=witness
+                )
+            )
         except sqlite3.DatabaseError as error:
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER

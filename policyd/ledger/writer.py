@@ -1,86 +1,50 @@
-"""The one writer of a log: commits whatever has queued, reads it back, signs, then wakes the callers."""
+"""The one writer of a log: commits what has queued, reads it back, signs, has it cosigned, wakes callers."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
+import logging
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policyd import clock, merkle
-from policyd.errors import LedgerBusy, LedgerClosed, LedgerCorrupt, NotServing
+from policyd.errors import LedgerBusy, LedgerClosed, LedgerForked, NotServing
 from policyd.ledger import note, recovery, store
+from policyd.ledger.commit import commit_rows, read_back
+from policyd.ledger.cosign import RETRY_S, Cosigner
 from policyd.ledger.entry import MAX_LEAF_BYTES, Entry
+from policyd.ledger.group import Group, Receipts, Ticket
 from policyd.ledger.reader import LedgerReader
 
 QUEUE_LIMIT = 4_096
 """Records that may wait for the commit under way; more are refused."""
 MAX_STEP_BACK_MS = 2_000
 _ANCHOR_EVERY_S = 1.0
+_LOG = logging.getLogger("policyd")
 _MOVE_AFTER_BYTES = 8 * 2**20
 """How much is written before SQLite's write-ahead log is moved into the database file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipts:
-    """Where a caller's records are: consecutive indices from `first_index`, in the order given.
-
-    ``checkpoint`` is the signed note over the first ``size`` records, which include these; ``nodes`` are
-    the tree hashes that proofs up to it take.
-    """
-
-    origin: str
-    first_index: int
-    leaf_hashes: tuple[bytes, ...]
-    size: int
-    checkpoint: str
-    nodes: Mapping[tuple[int, int], bytes] = field(repr=False, compare=False)
-
-    def proof(self, offset: int) -> list[bytes]:
-        """Return the inclusion proof of the record at `first_index + offset` under the checkpoint.
-
-        Reads nothing from the disk: all it takes was at hand when the group was committed.
-        """
-        return merkle.inclusion_proof(
-            self.first_index + offset, self.size, lambda level, position: self.nodes[level, position]
-        )
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    entries: tuple[Entry, ...]
-    first_index: int = 0
-    leaf_hashes: tuple[bytes, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """What one commit takes; everyone in it waits for the same event."""
-
-    tickets: list[_Ticket] = field(default_factory=list)
-    records: int = 0
-    done: threading.Event = field(default_factory=threading.Event)
-    size: int = 0
-    checkpoint: str = ""
-    nodes: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    failure: str = ""
 
 
 class Ledger:
     """An open log. `append` is safe to call from many threads; use `open` to get one.
 
     After any error while writing, syncing or reading back, the log is closed for good: every
-    waiter and every later append gets LedgerClosed, until `policyd audit verify` has passed.
+    waiter and every later append gets LedgerClosed, until `policyd audit verify` has passed. While a
+    required witness is away nothing is recorded or answered for; that ends by itself.
     """
 
     def __init__(
-        self, directory: Path, *, signing_key: Ed25519PrivateKey, state: recovery.State, queue_limit: int
+        self,
+        directory: Path,
+        *,
+        signing_key: Ed25519PrivateKey,
+        state: recovery.State,
+        queue_limit: int,
+        cosigner: Cosigner | None,
     ) -> None:
         """Start the writer over a recovered log; `Ledger.open` is the way to call this."""
         self.origin = state.origin
@@ -94,13 +58,21 @@ class Ledger:
         self._checkpoint = note.sign_checkpoint(
             note.Checkpoint(self.origin, state.frontier.size, state.frontier.root()), signing_key
         )
+        self._cosigner = cosigner
+        self._unwitnessed = ""
+        self._ask_again_at_s = 0.0
+        self._condemned = ""
+        if cosigner is not None:
+            self._checkpoint = cosigner.cosign_at_start(
+                self._checkpoint, proof=state.reader.consistency_proof
+            )
         self._anchored = self._checkpoint
         self._anchored_at_s = clock.monotonic()
         self._unmoved_bytes = 0
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._grown = threading.Condition(self._lock)
-        self._open_group = _Group()
+        self._open_group = Group()
         self._stopping = False
         self._failure = ""
         store.replace_file(directory / store.ANCHOR, self._checkpoint)
@@ -115,26 +87,32 @@ class Ledger:
         origin: str,
         signing_key: Ed25519PrivateKey,
         queue_limit: int = QUEUE_LIMIT,
+        cosigner: Cosigner | None = None,
     ) -> Ledger:
         """Open the log in `directory`, or make it, and take it for this process.
 
         Checks what was written since the last stored signature, and that the log has not gone
-        backwards behind the checkpoint kept beside it.
+        backwards behind the checkpoint kept beside it, nor behind what the witness has cosigned.
 
         Raises:
             LedgerClosed: in use by another process, closed after a failure, on a network file
                 system, not writable, or a log of another origin or key.
             LedgerCorrupt: the stored records, tree and checkpoints disagree.
+            LedgerForked: the witness has cosigned a longer or another log.
+            NotServing: the witness is required and cannot be reached.
         """
         verifier = note.Verifier(origin, signing_key.public_key())
         state = recovery.recover(directory, verifier=verifier)
         try:
-            return cls(directory, signing_key=signing_key, state=state, queue_limit=queue_limit)
-        except OSError as error:
+            return cls(
+                directory, signing_key=signing_key, state=state, queue_limit=queue_limit, cosigner=cosigner
+            )
+        except BaseException as error:
             state.release()
-            raise LedgerClosed(f"the log in `{directory}` cannot be written: {error}") from error
-        except BaseException:
-            state.release()
+            if cosigner is not None:
+                cosigner.close()
+            if isinstance(error, OSError):
+                raise LedgerClosed(f"the log in `{directory}` cannot be written: {error}") from error
             raise
 
     def append(self, entries: Sequence[Entry], *, timeout_s: float | None = None) -> Receipts:
@@ -146,12 +124,13 @@ class Ledger:
         Raises:
             LedgerBusy: the queue is full, or the time ran out; nothing was recorded.
             LedgerClosed: the log has failed or is closed; nothing may be released.
-            NotServing: the clock stands more than 2 s behind the last record; nothing was recorded.
+            NotServing: the clock stands more than 2 s behind the last record, or the required witness is
+                away; nothing may be released. Only what was under way as the witness went is recorded.
             ValueError: no records, or one that is too long.
         """
         if not entries or any(len(entry.leaf) > MAX_LEAF_BYTES for entry in entries):
             raise ValueError(f"append takes one record or more, of at most {MAX_LEAF_BYTES} bytes each")
-        ticket = _Ticket(tuple(entries))
+        ticket = Ticket(tuple(entries))
         with self._lock:
             group = self._enqueue(ticket)
         if not group.done.wait(timeout_s) and not self._waits_on(group, ticket):
@@ -161,6 +140,8 @@ class Ledger:
         group.done.wait()
         if group.failure:
             raise LedgerClosed(group.failure)
+        if group.refusal:
+            raise NotServing(group.refusal)
         return Receipts(
             origin=self.origin,
             first_index=ticket.first_index,
@@ -199,6 +180,21 @@ class Ledger:
         """Why the log is closed; empty while it is open."""
         return self._failure
 
+    @property
+    def refusing(self) -> str:
+        """Why nothing can be recorded now: closed, or the required witness is away; empty otherwise."""
+        return self._failure or self._condemned or self._unwitnessed
+
+    def keep_cosigned(self, cosigned: str) -> None:
+        """Keep a checkpoint that a witness cosigned in the background beside the log, durably."""
+        store.replace_file(self.directory / store.COSIGNED, cosigned)
+
+    def condemn(self, why: str) -> None:
+        """Close the log for good, as one of which there is another; its files are not marked as failed."""
+        with self._lock:
+            self._condemned = self._condemned or why
+            self._work.notify_all()
+
     def wait_beyond(self, size: int, *, timeout_s: float) -> int:
         """Wait until more than `size` records are signed for, or for `timeout_s`; return how many are."""
         with self._lock:
@@ -218,6 +214,8 @@ class Ledger:
             self._work.notify_all()
             self._grown.notify_all()
         self._thread.join()
+        if self._cosigner is not None:
+            self._cosigner.close()
         failed = self._failure not in ("", _CLOSED)
         self._state.release(failed=failed)
         if failed:
@@ -234,9 +232,13 @@ class Ledger:
         with contextlib.suppress(LedgerClosed) if error is not None else contextlib.nullcontext():
             self.close()
 
-    def _enqueue(self, ticket: _Ticket) -> _Group:
+    def _enqueue(self, ticket: Ticket) -> Group:
         if self._failure or self._stopping:
             raise LedgerClosed(self._failure or _CLOSED)
+        if self._condemned:
+            raise LedgerClosed(self._condemned)
+        if self._unwitnessed:
+            raise NotServing(self._unwitnessed)
         earliest = min(entry.columns.at for entry in ticket.entries)
         if earliest < self._last_at - MAX_STEP_BACK_MS:
             raise NotServing(
@@ -254,7 +256,7 @@ class Ledger:
         self._work.notify()
         return group
 
-    def _waits_on(self, group: _Group, ticket: _Ticket) -> bool:
+    def _waits_on(self, group: Group, ticket: Ticket) -> bool:
         """Return whether the writer has taken the group; drop the ticket where it has not."""
         with self._lock:
             if group is not self._open_group:
@@ -264,32 +266,43 @@ class Ledger:
             return False
 
     def _run(self) -> None:
-        group = _Group()
+        group = Group()
         try:
             while taken := self._take():
                 group = taken
                 if group.tickets:
                     self._commit(group)
+                elif self._unwitnessed:
+                    self._publish(Group(), self._frontier, self._checkpoint)
                 self._keep_up()
             self._finish()
+        except LedgerForked as error:  # these files may be right: they are not marked as failed
+            _LOG.error("%s", error)
+            self._stop(group, f"the ledger is closed: {error}")
         except Exception as error:  # noqa: BLE001  # outer boundary of the writer: whatever it is, stop for good
             self._fail(group, error)
 
-    def _take(self) -> _Group | None:
-        """Return what has queued, or an empty group when the anchor is due; None to stop."""
+    def _take(self) -> Group | None:
+        """Return what has queued, or an empty group when the anchor or the witness is due; None to stop."""
         with self._lock:
-            while not self._open_group.tickets:
+            while self._condemned or not self._open_group.tickets:
+                if self._condemned:
+                    raise LedgerForked(self._condemned)
                 if self._stopping:
                     return None
-                stale = self._anchored is not self._checkpoint
-                due_s = self._anchored_at_s + _ANCHOR_EVERY_S - clock.monotonic()
-                if stale and due_s <= 0:
-                    return _Group()
-                self._work.wait(due_s if stale else None)
-            group, self._open_group = self._open_group, _Group()
+                due = []
+                if self._anchored is not self._checkpoint:
+                    due.append(self._anchored_at_s + _ANCHOR_EVERY_S)
+                if self._unwitnessed:
+                    due.append(self._ask_again_at_s)
+                due_s = min(due) - clock.monotonic() if due else None
+                if due_s is not None and due_s <= 0:
+                    return Group()
+                self._work.wait(due_s)
+            group, self._open_group = self._open_group, Group()
             return group
 
-    def _commit(self, group: _Group) -> None:
+    def _commit(self, group: Group) -> None:
         frontier = self._frontier.copy()
         first = frontier.size
         group.nodes = frontier.nodes()
@@ -308,14 +321,36 @@ class Ledger:
         # INVARIANT: nothing is signed before the stored bytes have been read over another connection.
         read_back(self._state.read_back, rows, first=first, checkpoint=self._checkpoint)
         signed = note.sign_checkpoint(note.Checkpoint(self.origin, frontier.size, frontier.root()), self._key)
-        group.size, group.checkpoint = frontier.size, signed
-        with self._lock:
-            self._frontier, self._checkpoint = frontier, signed
-            self._grown.notify_all()
-        group.done.set()
+        group.size = frontier.size
+        self._publish(group, frontier, signed)
         self._unmoved_bytes += sum(
             len(entry.leaf) + 512 for ticket in group.tickets for entry in ticket.entries
         )
+
+    def _publish(self, group: Group, frontier: merkle.Frontier, signed: str) -> None:
+        """Have the checkpoint cosigned where that is required, and wake whoever waits for it.
+
+        No lock is held while the witness is asked. Later records queue meanwhile and are the next group.
+        """
+        away = ""
+        if self._cosigner is not None and self._cosigner.required:
+            try:
+                signed = self._cosigner.cosign(signed, proof=group.growth_proof(self.reader))
+            except NotServing as error:
+                away = f"no answer without a witness, and it is away: {error}"
+                self._ask_again_at_s = clock.monotonic() + RETRY_S
+        turned_away = Group()
+        with self._lock:
+            if bool(away) != bool(self._unwitnessed):
+                _LOG.warning("%s", away or "the witness is back")
+            self._frontier, self._checkpoint, self._unwitnessed = frontier, signed, away
+            if away:
+                turned_away, self._open_group = self._open_group, Group()
+            self._grown.notify_all()
+        group.checkpoint = signed
+        for each in (group, turned_away):
+            each.refusal = away
+            each.done.set()
 
     def _keep_up(self) -> None:
         if self._unmoved_bytes > _MOVE_AFTER_BYTES:
@@ -336,18 +371,18 @@ class Ledger:
         store.move_write_ahead_log(self._state.connection)
         self._anchor()
 
-    def _fail(self, group: _Group, error: Exception) -> None:
+    def _fail(self, group: Group, error: Exception) -> None:
         reason = (
             f"the ledger failed and is closed ({type(error).__name__}: {error}): "
             f"run `policyd audit verify {self.directory}` before it is opened again"
         )
-        # The disk may be what failed. An empty marker closes the log just as well.
-        with contextlib.suppress(OSError):
-            os.close(os.open(self.directory / store.MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            store.replace_file(self.directory / store.MARKER, reason + "\n")
+        store.mark_failed(self.directory, reason)
+        self._stop(group, reason)
+
+    def _stop(self, group: Group, reason: str) -> None:
         with self._lock:
             self._failure = reason
-            waiting, self._open_group = self._open_group, _Group()
+            waiting, self._open_group = self._open_group, Group()
             self._grown.notify_all()
         for stopped in (group, waiting):
             if not stopped.done.is_set():
@@ -356,37 +391,3 @@ class Ledger:
 
 
 _CLOSED = "the ledger is closed: this node is stopping"
-
-
-def commit_rows(
-    connection: sqlite3.Connection, rows: Sequence[store.Row], *, checkpoint: str, clean: bool = False
-) -> None:
-    """Write records and the signature over those before them in one transaction, and sync it."""
-    connection.execute("BEGIN IMMEDIATE")
-    connection.executemany(store.INSERT, rows)
-    connection.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (checkpoint, int(clean)))
-    connection.execute("COMMIT")
-
-
-def read_back(
-    connection: sqlite3.Connection, rows: Sequence[store.Row], *, first: int, checkpoint: str
-) -> None:
-    """Read what was just committed over another connection and hash the records again.
-
-    Each record is also looked up by its decision id, and the stored signature is compared, so that
-    every page of the commit is read: a page that is torn anywhere is found.
-
-    Raises:
-        LedgerCorrupt: what is stored is not what was written.
-    """
-    stored = connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (first,)).fetchall()
-    if len(stored) != len(rows):
-        raise LedgerCorrupt(f"{len(rows)} records were committed from {first} on, {len(stored)} are stored")
-    for have, want in zip(stored, rows, strict=True):
-        leaf, _, nodes = store.parts_of(have)
-        if have != want or merkle.leaf_hash(leaf) != nodes[: merkle.HASH_BYTES]:
-            raise LedgerCorrupt(f"record {want[0]}: the stored bytes are not those that were committed")
-        if not store.is_found(connection, want):
-            raise LedgerCorrupt(f"record {want[0]}: it is stored, but not found by its decision id")
-    if connection.execute("SELECT note FROM checkpoint").fetchone() != (checkpoint,):
-        raise LedgerCorrupt("the stored checkpoint is not the one that was committed")

@@ -16,7 +16,8 @@ from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
 from policyd.ledger.decision_record import decision_record
 from policyd.ledger.entry import Entry
-from policyd.ledger.writer import Ledger, Receipts
+from policyd.ledger.group import Receipts
+from policyd.ledger.writer import Ledger
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
@@ -112,7 +113,7 @@ class Node:
     @property
     def refusing(self) -> str:
         """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
-        return self._refusing or self._ledger.failure or self._staleness()
+        return self._refusing or self._ledger.refusing or self._staleness()
 
     def wait_beyond(self, epoch: int, *, timeout_s: float) -> Current:
         """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from policyd.config import read_config
+from policyd.config import Witness, read_config
 from policyd.errors import ConfigError, SourceError
+from policyd.ledger.note import Verifier, WitnessVerifier
 
 KEY = "ab" * 32
+_PUBLIC = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32).public_key()
+WITNESS, LOG = WitnessVerifier("witness.test/w1", _PUBLIC).vkey, Verifier("witness.test/w1", _PUBLIC).vkey
 TEXT = f"""\
 node: node-1
 address: "127.0.0.1:50151"
@@ -63,6 +67,40 @@ def test_the_limits_can_be_set(tmp_path: Path) -> None:
 
     assert (config.calls, config.watches) == (8, 2)
     assert mistakes(tmp_path, TEXT + "calls: 0\n")
+
+
+def test_a_witness_is_optional_and_read_whole(tmp_path: Path) -> None:
+    """`witness:` names where, which key, and whether answers wait; without it there is none."""
+    line = f'witness: {{url: "https://witness.test:8443/a", vkey: "{WITNESS}", required: true}}\n'
+
+    assert read_config(write(tmp_path, TEXT)).witness is None
+    assert read_config(write(tmp_path, TEXT + line)).witness == Witness(
+        "https://witness.test:8443/a", WITNESS, required=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("https://", "ftp://", "is not a URL such as"),
+        ("https://", "https://user@", "is not a URL such as"),
+        ("/a", "/a?b", "is not a URL such as"),
+        ("/a", "/a b", "is not a URL such as"),
+        (":8443", ":99999", "is not a URL such as"),
+        ("https://witness.test:8443/a", "https://[::1", "is not a URL such as"),
+        (WITNESS, LOG, "no vkey of a witness"),
+        (WITNESS, WITNESS[:-1] + "N", "is not the id of its key"),
+        ("required: true", "required: 1", "must be true or false"),
+        (", required: true", "", "key `required` is missing"),
+        ("required", "require", "unknown key `require`"),
+    ],
+)
+def test_a_mistake_about_the_witness_is_named(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """A place that cannot be posted to, a key of another kind, a choice that was not made."""
+    line = f'witness: {{url: "https://witness.test:8443/a", vkey: "{WITNESS}", required: true}}\n'
+    assert old in line
+
+    assert any(text in each for each in mistakes(tmp_path, TEXT + line.replace(old, new)))
 
 
 @pytest.mark.parametrize(

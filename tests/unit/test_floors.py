@@ -20,7 +20,7 @@ FLOORS: dict[int, str] = {
     4: "registry ledger identity",
     5: "service interceptors policytest",
     6: "server config telemetry state devsetup",
-    7: "cli console demo",
+    7: "cli console demo witness",
 }
 """DESIGN.md section 9: the parts of policyd on each floor, a module or a package each."""
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts.split()}
@@ -29,6 +29,7 @@ SIDEWAYS = {
     ("policyd.service", "policyd.interceptors.call"): "who calls, as the interceptors verified it",
     ("policyd.cli", "policyd.demo"): "the command that starts the demo",
     ("policyd.server", "policyd.telemetry"): "the composition root starts the projector",
+    ("policyd.cli", "policyd.witness"): "the command that starts a witness",
 }
 """Packages of one floor that may import a module of another, and why."""
 ONLY = {

@@ -380,6 +380,7 @@ def test_verifier_stands_on_its_own() -> None:
         "policyd.errors.ConfigError",
         "policyd.errors.LedgerClosed",
         "policyd.errors.LedgerCorrupt",
+        "policyd.ledger.cosigned.check_cosigned",
         "policyd.ledger.note",
         "policyd.ledger.store",
         "policyd.ledger.bare_hashing.BareHashing",
