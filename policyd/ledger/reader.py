@@ -61,8 +61,11 @@ class LedgerReader:
 
     def find_decision(self, decision_id: str) -> StoredRecord | None:
         """Return the record of a decision, or None."""
-        # The second condition lets SQLite use the partial index.
-        return self._one(f"{store.SELECT} WHERE decision_id = ? AND decision_id != ''", decision_id)
+        return self._one(store.FIND, decision_id, "decision")
+
+    def find_release(self, decision_id: str) -> StoredRecord | None:
+        """Return the record of what was released after a decision, or None."""
+        return self._one(store.FIND, decision_id, "release")
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[StoredRecord]:
         """Yield records in index order from `start` to before `stop`, in pages; None: to the end."""
@@ -143,9 +146,9 @@ class LedgerReader:
     def _read_node(self, level: int, position: int) -> bytes:
         return store.read_node(self._connection, level, position=position)
 
-    def _one(self, query: str, value: object) -> StoredRecord | None:
+    def _one(self, query: str, *values: object) -> StoredRecord | None:
         with self._lock:
-            row = self._connection.execute(query, (value,)).fetchone()
+            row = self._connection.execute(query, values).fetchone()
         return _stored(row) if row else None
 
 
