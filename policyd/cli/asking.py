@@ -15,7 +15,7 @@ from policyd import clock
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import Command, data_option, json_option, read_text
 from policyd.config import Config, read_config
-from policyd.devsetup import client_credentials, local_issuer
+from policyd.devsetup import client_credentials, local_issuer, trusted_logs
 
 _WHAT = (
     click.option("--agreement", required=True, help="The approved data share."),
@@ -85,7 +85,7 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
     """Give a client and a requester's token; what goes wrong on the way ends the command.
 
     Raises:
-        Failure: no decision was made.
+        Failure: no decision was made, or the file of trusted logs is missing (`policyd dev` makes it).
         click.UsageError: the question, the deadline or the address has the wrong form.
     """
     config = read_config(asker.data)
@@ -99,12 +99,15 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
             ca=config.tls.authority,
             certificate=own.certificate_pem,
             key=own.key_pem,
+            logs=trusted_logs(config),
         ) as client:
             yield client, token
     except NoDecision as error:
         raise Failure(str(error), Exit.NO_DECISION) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise Failure(f"`{error.filename}` cannot be read: {error.strerror}", Exit.USAGE) from error
 
 
 def hint(reason: str, asker: Asker, *, agreement: str) -> None:
