@@ -25,8 +25,15 @@ def audit() -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A checkpoint kept elsewhere, which the log must still contain.",
 )
+@click.option(
+    "--receipts",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory of clients' journals, or another node's log, whose receipts must be of this log.",
+)
 @json_option
-def verify_command(directory: Path, *, key: str | None, since: Path | None, as_json: bool) -> None:
+def verify_command(
+    directory: Path, *, key: str | None, since: Path | None, receipts: Path | None, as_json: bool
+) -> None:
     """Rebuild the log in DIRECTORY from its records and compare everything that is stored.
 
     DIRECTORY is a node's log, such as .policyd/nodes/node-1. Ends with 1 when anything is wrong, naming
@@ -36,6 +43,7 @@ def verify_command(directory: Path, *, key: str | None, since: Path | None, as_j
         directory,
         public_key=key,
         since=None if since is None else read_text(since),
+        receipts=receipts,
         progress=_progress,
     )
     if as_json:
@@ -46,6 +54,7 @@ def verify_command(directory: Path, *, key: str | None, since: Path | None, as_j
                 "records": report.records,
                 "root": report.root.hex(),
                 "key_pinned": report.key_pinned,
+                "witnessed": report.witnessed,
                 "records_per_s": round(report.records_per_s),
                 "faults": [{"index": fault.index, "message": fault.message} for fault in report.faults],
             }

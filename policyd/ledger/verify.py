@@ -13,6 +13,7 @@ from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger.entry import columns_of
+from policyd.ledger.witnessed import Witnessed
 
 MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000
@@ -37,7 +38,8 @@ class VerifyReport:
     ``records`` were hashed again, ``size`` are stored, ``signed`` of them are under a checkpoint of
     the log's own (the rest were written by the last commit before a crash). ``key_pinned`` says
     whether the key was given from outside. ``marker_cleared`` and ``marker_kept`` are about the mark
-    that a failed log leaves: cleared when everything passed, otherwise why not.
+    that a failed log leaves: cleared when everything passed, otherwise why not. ``witnessed`` counts the
+    checkpoints and receipts, held by others, that were compared with the log.
     """
 
     origin: str
@@ -51,6 +53,7 @@ class VerifyReport:
     elapsed_s: float
     marker_cleared: bool = False
     marker_kept: str = ""
+    witnessed: int = 0
 
     @property
     def passed(self) -> bool:
@@ -68,6 +71,7 @@ class VerifyReport:
             f"key       {self.vkey}{'' if self.key_pinned else ' (from the log itself: not pinned)'}",
             f"records   {self.records} verified of {self.size}, {self.signed} under a checkpoint",
             f"root      {self.root.hex()}",
+            f"held      {self.witnessed} checkpoints and receipts of others compared",
             f"rate      {self.records_per_s:,.0f} records/s",
         ]
         lines += [f"FAULT     {fault.message}" for fault in self.faults]
@@ -84,17 +88,19 @@ def verify(
     *,
     public_key: str | None = None,
     since: str | None = None,
+    receipts: Path | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the log in `directory`, which may be in use, and report every fault found.
 
     `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
     `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
-    records are hashed again. A whole verification without fault clears the marker of a failed log.
+    records are hashed again. `receipts` is a directory of clients' journals, or another node's log. A whole
+    verification without fault clears the marker of a failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
-        ConfigError: `public_key` is no vkey.
+        ConfigError: `public_key` is no vkey, or `receipts` holds none.
     """
     started_s = clock.monotonic()
     with contextlib.ExitStack() as stack:
@@ -104,6 +110,8 @@ def verify(
         try:
             work = _Verification(connection, directory, public_key)
             faults += work.run(since, progress)
+            if receipts is not None:
+                faults += (Fault(*found) for found in work.witnessed.receipts(receipts))
         except sqlite3.DatabaseError as error:
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER
@@ -132,6 +140,7 @@ def verify(
             elapsed_s=clock.monotonic() - started_s,
             marker_cleared=marker is not directory and not kept,
             marker_kept=kept,
+            witnessed=work.witnessed.checked,
         )
 
 
@@ -181,6 +190,8 @@ class _Verification:
         self.frontier = merkle.Frontier()
         self.start = 0
         self.signed = 0
+        self.witnessed = Witnessed(connection, verifier=self.verifier, size=self.size)
+        self._held: list[Fault] = []
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
@@ -195,6 +206,7 @@ class _Verification:
         fault = self._rebuild(wanted, roots, progress)
         if fault is not None:
             yield fault
+        yield from self._held
         yield from (each for each in found if isinstance(each, Fault))
         for where, checkpoint in checkpoints:
             self.signed = max(self.signed, min(checkpoint.size, self.size))
@@ -253,7 +265,7 @@ class _Verification:
     def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
         latest = 0
         rows = self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,))
-        at = store.ROW.index("at")
+        at, kind = store.ROW.index("at"), store.ROW.index("kind")
         while page := rows.fetchmany(_PAGE):
             for row in page:
                 index = self.frontier.size
@@ -264,6 +276,9 @@ class _Verification:
                 if row[at] < latest - MAX_STEP_BACK_MS:
                     return Fault(index, f"record {index} is {latest - row[at]} ms older than one before it")
                 latest = max(latest, row[at])
+                if row[kind] == "release":
+                    leaf = store.parts_of(row)[0]
+                    self._held += (Fault(*found) for found in self.witnessed.release(index, leaf))
                 if self.frontier.size in wanted:
                     roots[self.frontier.size] = self.frontier.root()
                 if progress is not None and self.frontier.size % _PROGRESS_EVERY == 0:

@@ -43,7 +43,7 @@ def test_json_has_the_documented_keys(run: Any, log: Path) -> None:
     """One object that says whether it passed and what is wrong."""
     document = json.loads(run("audit", "verify", log, "--json").stdout)
 
-    keys = ["origin", "passed", "records", "root", "key_pinned", "records_per_s", "faults"]
+    keys = ["origin", "passed", "records", "root", "key_pinned", "witnessed", "records_per_s", "faults"]
     assert list(document) == keys
     assert (document["passed"], document["faults"], document["key_pinned"]) == (True, [], False)
 

@@ -77,7 +77,7 @@ def test_json_has_the_documented_keys(check: Any) -> None:
     for verdict in document["verdicts"].values():
         assert list(verdict) == ["effect", "reason", "rule", "transform"]
         assert verdict["reason"] in set(Reason)
-    assert list(document["ledger"]) == ["origin", "index"]
+    assert list(document["ledger"]) == ["origin", "index", "checkpoint"]
 
 
 REFUSED_AS_A_WHOLE = """\
