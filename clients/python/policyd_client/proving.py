@@ -19,7 +19,6 @@ from policyd_client.journal import Journal
 from policyd_client.listing import Listing
 from policyd_client.model import Action, Decision, Question, Receipt
 from policyd_client.note import Pin
-from policyd_client.reading import read_verdict
 from policyd_client.receipt import Asked, check_decision, check_receipt, check_release
 from policyd_client.witnessing import Witnessing
 
@@ -146,7 +145,6 @@ class Proving:
             asked,
             answer,
             outcome=found.outcome,
-            verdicts=[(read_verdict(group), len(group.fields)) for group in answer.verdicts],
             obligations=found.obligations,
         )
         self._keep(receipt, answer.decision_id, target)

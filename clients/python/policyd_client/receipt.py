@@ -13,6 +13,7 @@ from policyd_client.digest import answer_digest
 from policyd_client.expect import Unexpected, quote
 from policyd_client.model import Action, Obligations, Outcome, Receipt, Verdict
 from policyd_client.note import Pin, open_checkpoint
+from policyd_client.reading import read_verdict
 from policyd_client.tree import holds_inclusion, leaf_hash
 
 MAX_LEAF_BYTES = 65_534
@@ -64,13 +65,12 @@ def check_decision(
     answer: pb.CheckResponse | pb.ListFieldsResponse,
     *,
     outcome: Outcome,
-    verdicts: list[tuple[Verdict, int]],
     obligations: Obligations,
 ) -> None:
     """Compare a record with the question and the answer that it has to be of.
 
-    `verdicts` are those of the answer in its order, each with the number of its names. What a data service
-    cannot know (pseudonym, organisation, gateway, bits of fields) is not compared.
+    `outcome` and `obligations` are as they were read from the answer. What a data service cannot know
+    (pseudonym, organisation, gateway, bits of fields) is not compared.
 
     Raises:
         Unexpected: names the part that is not the same.
@@ -98,6 +98,7 @@ def check_decision(
         "valid_for_ms": answer.valid_for_ms if isinstance(answer, pb.CheckResponse) else 0,
     }
     _compare(leaf, want)
+    verdicts = [(read_verdict(group), len(group.fields)) for group in answer.verdicts]
     _compare_verdicts(leaf.get("verdicts"), verdicts)
     # The record leaves the agreement out where the caller may not learn whether it exists.
     if leaf.get("agreement") not in ("", asked.agreement) or (

@@ -381,6 +381,7 @@ def test_verifier_stands_on_its_own() -> None:
         "policyd.ledger.note",
         "policyd.ledger.store",
         "policyd.ledger.entry.columns_of",
+        "policyd.ledger.witnessed.Witnessed",
     }
 
 
