@@ -181,7 +181,7 @@ def _checkpoints(
         "with an extension line": sign(f"{good}extension\n", origin, key=key),
         "with a leading zero": sign(f"{origin}\n0{size}\n{root}\n", origin, key=key),
         "of no records": sign(f"{origin}\n0\n{root}\n", origin, key=key),
-        "of one record more": sign(f"{origin}\n{int(size) + 1}\n{root}\n", origin, key=key),
+        "of far more records": sign(f"{origin}\n{size}000\n{root}\n", origin, key=key),
         "of a short root": sign(f"{origin}\n{size}\n{root[:-8]}\n", origin, key=key),
         "with a carriage return": note.replace("\n", "\r\n"),
         "without its last newline": note[:-1],
