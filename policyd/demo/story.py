@@ -139,7 +139,7 @@ def _place(origin: str, index: int, receipt: Receipt | None) -> str:
     where = f"{origin} index {index}".strip()
     if receipt is None:
         return f"{where}, not proved"
-    return f"{where}; proof checked up to the signed checkpoint of {receipt.checkpoint.size} records"
+    return f"{where}, proved in the signed checkpoint of {receipt.checkpoint.size} records"
 
 
 def _labelled(label: str, items: Iterable[T]) -> Iterable[tuple[str, T]]:

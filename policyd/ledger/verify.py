@@ -71,9 +71,10 @@ class VerifyReport:
             f"key       {self.vkey}{'' if self.key_pinned else ' (from the log itself: not pinned)'}",
             f"records   {self.records} verified of {self.size}, {self.signed} under a checkpoint",
             f"root      {self.root.hex()}",
-            f"held      {self.witnessed} checkpoints and receipts of others compared",
             f"rate      {self.records_per_s:,.0f} records/s",
         ]
+        if self.witnessed:
+            lines.append(f"held      {self.witnessed} checkpoints and receipts of others compared")
         lines += [f"FAULT     {fault.message}" for fault in self.faults]
         if self.marker_cleared:
             lines.append("marker    cleared: the log may be opened again")
