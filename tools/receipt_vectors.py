@@ -218,6 +218,12 @@ def _leaves(document: dict[str, Any], key: Ed25519PrivateKey, origin: str) -> It
                 yield alone(canonical_json(changed), f"its record has another {pointer}", holds=False)
         gone = {part: value for part, value in leaf.items() if part != name}
         yield alone(canonical_json(gone), f"its record has no {name}", holds=False)
+    if leaf["kind"] == "decision":
+        groups, names = len(leaf["verdicts"]), sum(group["names"] for group in leaf["verdicts"])
+        for counts in ({"groups": groups, "names": names}, {"groups": groups, "names": names + 1}, {}):
+            name = f"its record counts its verdicts: {counts}"
+            raw = canonical_json({**leaf, "verdicts": counts})
+            yield alone(raw, name, holds=counts.get("names") == names)
     yield alone(b'{"v":1,' + canonical_json(leaf)[1:], "its record has a name twice", holds=False)
     yield alone(canonical_json(leaf)[:-1], "its record is cut short", holds=False)
     yield alone(b"[]", "its record is no object", holds=False)

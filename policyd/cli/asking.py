@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,10 +86,15 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
     """Give a client and a requester's token; what goes wrong on the way ends the command.
 
     Raises:
-        Failure: no decision was made, or the file of trusted logs is missing (`policyd dev` makes it).
+        Failure: no decision was made, or the file of trusted logs is missing.
         click.UsageError: the question, the deadline or the address has the wrong form.
     """
     config = read_config(asker.data)
+    logs = trusted_logs(config)
+    if not logs.exists():
+        raise Failure(f"`{logs}` is missing: `policyd dev --data {asker.data}` makes it", Exit.USAGE)
+    # This client lives for one question: that it keeps no journal need not be said.
+    logging.getLogger("policyd_client").setLevel(logging.ERROR)
     spiffe_id = f"spiffe://{config.trust_domain}/data-service/{asker.data_service}"
     # In memory: two questions at once must not write each other's certificate and key.
     own = client_credentials(config, spiffe_id)
@@ -99,15 +105,13 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
             ca=config.tls.authority,
             certificate=own.certificate_pem,
             key=own.key_pem,
-            logs=trusted_logs(config),
+            logs=logs,
         ) as client:
             yield client, token
     except NoDecision as error:
         raise Failure(str(error), Exit.NO_DECISION) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    except OSError as error:
-        raise Failure(f"`{error.filename}` cannot be read: {error.strerror}", Exit.USAGE) from error
 
 
 def hint(reason: str, asker: Asker, *, agreement: str) -> None:

@@ -158,6 +158,17 @@ def test_a_client_without_a_pinned_log_is_told_what_to_do(site: Site, server: Se
     assert (decision.receipt, decision.unexpected) == (None, "")
 
 
+def test_a_client_without_a_journal_says_so(
+    site: Site, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is not kept over a restart is not left for the operator to find out."""
+    with caplog.at_level(logging.WARNING, logger="policyd_client"):
+        with connected(site, server.address, journal=tmp_path / "j.jsonl"):
+            assert caplog.text == ""
+        with connected(site, server.address):
+            assert "no `journal` is named" in caplog.text
+
+
 def test_another_key_or_another_log_releases_nothing(site: Site, server: Server, tmp_path: Path) -> None:
     """Neither a node with a key of its own, nor one with a name of its own, is believed."""
     own = load_signing_key(site.config.keys / "node.key").private.public_key()
