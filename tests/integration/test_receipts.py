@@ -470,6 +470,27 @@ def test_a_log_restored_from_an_older_copy_is_found(tmp_path: Path, caplog: pyte
     assert verify(site.config.ledger).passed
 
 
+def test_a_node_that_lies_about_its_past_is_not_trusted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof fails: decisions already handed out are not used, and no later answer helps."""
+    site = make_site(tmp_path / "data")
+    with serving(site) as server, connected(site, server.address) as client:
+        client.check(**question(site))
+        decision = client.check(**question(site))
+        monkeypatch.setattr(server.ledger.reader, "consistency_proof", lambda *_: [bytes(32)] * 2)
+        client.prove_logs()
+        monkeypatch.undo()
+
+        assert decision.unexpected == ""
+        with pytest.raises(Withheld, match="could not prove that it only grew"):
+            decision.use()
+        client.prove_logs()
+        assert "could not prove that it only grew" in client.check(**question(site)).unexpected
+        with pytest.raises(NotReported, match="could not prove"):
+            client.report_release(decision, rows=0)
+
+
 def test_a_fork_that_another_client_reports_fails_the_verification(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -135,7 +135,8 @@ class PolicyClient:
         """Ask one question (its parts: ``Question``) and return the decision, which may be a refusal.
 
         Blocks for at most the deadline in seconds, and after a restart with a journal, once, as long again
-        for the log to be proved. Asks again, elsewhere if it can, only when a node is unavailable or stops. `traceparent` (W3C Trace Context) gives the decision its trace.
+        for the log to be proved. Asks again, elsewhere if it can, only when a node is unavailable or stops.
+        `traceparent` (W3C Trace Context) gives the decision its trace.
 
         Raises:
             NoDecision: no answer came, whatever the cause; release nothing.

@@ -95,7 +95,7 @@ def test_a_decision_of_a_log_that_is_not_trusted_any_more_is_not_used() -> None:
     )
     trouble[0] = "forked"
 
-    with pytest.raises(Withheld, match="policyd.test/node-1 forked"):
+    with pytest.raises(Withheld, match="node-1 forked"):
         decision.use()
     trouble[0] = ""
     decision.use()
