@@ -58,7 +58,9 @@ class Reporter:
         )
         try:
             return self._send(request, decision, deadline_s)
-        except (NotReported, ValueError):
+        except AlreadyReported:
+            raise
+        except BaseException:  # interrupted or not: whether it arrived is not known, so it may be sent again
             decision.life.report_failed()
             raise
 

@@ -22,7 +22,7 @@ PROVED_WITHIN_S = 10.0
 """How long, plus one deadline, decisions are used while no proof can be had."""
 SAMPLE = 16
 """Checkpoints between the newest and the last proved one that are proved as well, drawn at random."""
-_ROOTS = 65_536
+_ROOTS = 16_384
 _AGAIN_S = 1.0
 _LOG = logging.getLogger("policyd_client")
 
@@ -86,6 +86,8 @@ class Witnessing:
             except OSError as error:
                 raise Unexpected(str(error)) from None
             known = log.roots.setdefault(checkpoint.size, checkpoint)
+            if log.proved is not None and log.proved.size == checkpoint.size:
+                known = log.proved
             if known.root != checkpoint.root:
                 raise Unexpected(self._fork(log, known, checkpoint, "signed two roots of one size"))
             if len(log.roots) > _ROOTS:

@@ -126,6 +126,19 @@ def test_two_roots_of_one_size_are_a_fork(
     assert fork["notes"] == [log.checkpoint(5).note, other.checkpoint(5).note]
 
 
+def test_the_proved_root_is_never_forgotten(
+    start: Start, log: MadeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many checkpoints came since, another root of the proved size is a fork."""
+    monkeypatch.setattr("policyd_client.witnessing._ROOTS", 4)
+    witness = start()
+    for size in range(5, 25):
+        witness.saw(log.receipt(size), "d")
+
+    with pytest.raises(Unexpected, match="signed two roots of one size"):
+        witness.saw(MadeLog(branch="other", fork_at=4).receipt(5), "d")
+
+
 @pytest.mark.parametrize("newer", [6, 20])
 def test_a_fork_of_another_size_is_found_when_it_is_proved(
     newer: int, start: Start, log: MadeLog, keeper: Keeper
