@@ -15,11 +15,14 @@ from policyd.errors import ConfigError, SourceError
 from policyd.identity.issuer import JWKS_FILE, LocalIssuer
 from policyd.identity.keys import create_mac_key, create_signing_key, load_signing_key
 from policyd.identity.pki import Authority, Credentials, open_authority
+from policyd.ledger.note import Verifier
 
 TRUST_DOMAIN = "policyd.test"
 AUDIENCE = "policyd"
 ISSUER = "policyd-dev"
 NODE = "node-1"
+LOGS_FILE = "logs.tlog-policy"
+"""The logs that clients of this data directory trust: C2SP tlog-policy, one line for this node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
     if not (data / "keys" / "pseudonym.key").exists():
         create_mac_key(data / "keys" / "pseudonym.key")
     config = _read_or_write_config(data, policy=policy, address=address)
+    _write_trusted_logs(config)
     now = clock.now()
     _authority(data, config.trust_domain).server(f"spiffe://{config.trust_domain}/policyd", now=now).write(
         data / "tls", name="server"
@@ -83,6 +87,25 @@ def client_credentials(config: Config, spiffe_id: str) -> Credentials:
         raise ConfigError(f"`{spiffe_id}` cannot name a data service: {error}") from None
 
 
+def trusted_logs(config: Config) -> Path:
+    """Return the file with the public key of this node's log, which clients pin."""
+    return config.data / LOGS_FILE
+
+
+def client_journal(config: Config, spiffe_id: str) -> Path:
+    """Return where a long-lived data service of this machine keeps its journal.
+
+    Raises:
+        ConfigError: its directory cannot be made.
+    """
+    folder = config.data / "receipts"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror}") from None
+    return folder / f"{spiffe_id.rsplit('/', 1)[1]}.jsonl"
+
+
 def local_issuer(config: Config) -> LocalIssuer:
     """Return the development issuer of this data directory."""
     return LocalIssuer.open(config.data / "issuer", name=ISSUER)
@@ -90,6 +113,16 @@ def local_issuer(config: Config) -> LocalIssuer:
 
 def _authority(data: Path, trust_domain: str) -> Authority:
     return open_authority(data / "tls", trust_domain=trust_domain, now=clock.now())
+
+
+def _write_trusted_logs(config: Config) -> None:
+    """Write the file of trusted logs, unless it is there: a pin is never replaced by itself."""
+    path = trusted_logs(config)
+    if path.exists():
+        return
+    key = load_signing_key(config.keys / "ledger.key")
+    vkey = Verifier(config.origin, key.private.public_key()).vkey
+    path.write_text(f"log {vkey}\nquorum none\n", encoding="utf-8")
 
 
 def _read_or_write_config(data: Path, *, policy: Path, address: str) -> Config:

@@ -48,6 +48,14 @@ class NotPermitted(PolicydError):
     """The caller is known, but this call is not for it (PERMISSION_DENIED)."""
 
 
+class NotFound(PolicydError):
+    """What the caller names is not here, or not for it to see (NOT_FOUND)."""
+
+
+class AlreadyReported(PolicydError):
+    """What was released after this decision is on record already (ALREADY_EXISTS)."""
+
+
 class NotServing(PolicydError):
     """This node may not decide now (UNAVAILABLE): state stale, below a required epoch, or closing."""
 

@@ -42,8 +42,10 @@ from policyd.ledger.writer import Ledger
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
 from policyd.registry.store import EmbeddedStore
+from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
+from policyd.service.releases import Releases
 from policyd.service.seal_service import SealServicer
 from policyd.state import StateFollower, activate, current_of
 from policyd.telemetry.delivery import make_senders
@@ -221,8 +223,12 @@ class Server:
         )
         decision: Any = decision_pb2_grpc
         seal: Any = seal_pb2_grpc
-        decision.add_DecisionServiceServicer_to_server(DecisionServicer(self.node), self.grpc)
+        audit: Any = audit_pb2_grpc
+        decision.add_DecisionServiceServicer_to_server(
+            DecisionServicer(self.node, Releases(self.ledger)), self.grpc
+        )
         seal.add_SealServiceServicer_to_server(SealServicer(self.node), self.grpc)
+        audit.add_AuditServiceServicer_to_server(AuditServicer(self.node, self.ledger), self.grpc)
         _register_unbuilt(self.grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -271,7 +277,5 @@ def _register_unbuilt(server: grpc.Server) -> None:
     """Register services that are not built yet, so that reflection lists them: they answer UNIMPLEMENTED."""
     policy: Any = policy_pb2_grpc  # the generated code has no types
     registry: Any = registry_pb2_grpc
-    audit: Any = audit_pb2_grpc
     policy.add_PolicyServiceServicer_to_server(policy.PolicyServiceServicer(), server)
     registry.add_RegistryServiceServicer_to_server(registry.RegistryServiceServicer(), server)
-    audit.add_AuditServiceServicer_to_server(audit.AuditServiceServicer(), server)

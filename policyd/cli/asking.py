@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from policyd import clock
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import Command, data_option, json_option, read_text
 from policyd.config import Config, read_config
-from policyd.devsetup import client_credentials, local_issuer
+from policyd.devsetup import client_credentials, local_issuer, trusted_logs
 
 _WHAT = (
     click.option("--agreement", required=True, help="The approved data share."),
@@ -85,10 +86,15 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
     """Give a client and a requester's token; what goes wrong on the way ends the command.
 
     Raises:
-        Failure: no decision was made.
+        Failure: no decision was made, or the file of trusted logs is missing.
         click.UsageError: the question, the deadline or the address has the wrong form.
     """
     config = read_config(asker.data)
+    logs = trusted_logs(config)
+    if not logs.exists():
+        raise Failure(f"`{logs}` is missing: `policyd dev --data {asker.data}` makes it", Exit.USAGE)
+    # This client lives for one question: that it keeps no journal need not be said.
+    logging.getLogger("policyd_client").setLevel(logging.ERROR)
     spiffe_id = f"spiffe://{config.trust_domain}/data-service/{asker.data_service}"
     # In memory: two questions at once must not write each other's certificate and key.
     own = client_credentials(config, spiffe_id)
@@ -99,6 +105,7 @@ def asking(asker: Asker) -> Iterator[tuple[PolicyClient, str]]:
             ca=config.tls.authority,
             certificate=own.certificate_pem,
             key=own.key_pem,
+            logs=logs,
         ) as client:
             yield client, token
     except NoDecision as error:

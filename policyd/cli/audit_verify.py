@@ -33,6 +33,11 @@ from policyd.ledger.verify import verify
     multiple=True,
     help="Another such checkpoint, beside a whole verification. Repeatable.",
 )
+@click.option(
+    "--receipts",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Directory of clients' journals, or another node's log, whose receipts must be of this log.",
+)
 @click.option("--witness", help="Verifier key (vkey) of the witness that must have cosigned those given.")
 @json_option
 def verify_command(
@@ -43,6 +48,7 @@ def verify_command(
     since: Path | None,
     cosigned: tuple[Path, ...],
     witness: str | None,
+    receipts: Path | None,
     as_json: bool,
 ) -> None:
     """Rebuild the log in DIRECTORY from its records and compare everything that is stored.
@@ -54,8 +60,10 @@ def verify_command(
     """
     if witness is not None and since is None and not cosigned:
         raise click.UsageError("--witness is about checkpoints: give them with --cosigned or --since")
-    if tiles is not None and (cosigned or witness):
-        raise click.UsageError("--cosigned and --witness are for the log itself; with --tiles give --since")
+    if tiles is not None and (cosigned or witness or receipts):
+        raise click.UsageError(
+            "--cosigned, --witness and --receipts are for the log itself; with --tiles give --since"
+        )
     start = None if since is None else read_text(since)
     if directory is not None and tiles is None:
         report = verify(
@@ -64,6 +72,7 @@ def verify_command(
             since=start,
             cosigned=[read_text(file) for file in cosigned],
             witness=witness,
+            receipts=receipts,
             progress=show_progress,
         )
     elif tiles is not None and directory is None:
@@ -78,6 +87,7 @@ def verify_command(
                 "records": report.records,
                 "root": report.root.hex(),
                 "key_pinned": report.key_pinned,
+                "witnessed": report.witnessed,
                 "records_per_s": round(report.records_per_s),
                 "of_bare_sha256": round(report.of_bare_sha256, 3),
                 "faults": [{"index": fault.index, "message": fault.message} for fault in report.faults],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from policyd_client import Decision, Obligations, Outcome, Question, Verdict
+from policyd_client import Decision, Listing, Obligations, Outcome, Question, Verdict
 
 from policyd.cli.asking import Asker, asker_options, asking, asking_options, hint
 from policyd.cli.exits import Exit, Failure
@@ -95,7 +95,7 @@ def show(decision: Decision) -> None:
         f"  policy version {decision.policy_version} {decision.policy_digest[:16]}, epoch {decision.epoch}, "
         f"trace {decision.trace_id}"
     )
-    click.echo(f"  ledger {decision.ledger_origin} index {decision.ledger_index}")
+    click.echo(f"  ledger {place(decision)}")
 
 
 def show_verdicts(decision: Decision) -> None:
@@ -106,6 +106,14 @@ def show_verdicts(decision: Decision) -> None:
     if decision.outcome is not Outcome.WITHHOLD:
         for line in obligation_lines(decision.obligations):
             click.echo(f"  must: {line}")
+
+
+def place(found: Decision | Listing) -> str:
+    """Return where a decision is recorded, and that this was proved."""
+    where = f"{found.ledger_origin} index {found.ledger_index}"
+    if found.receipt is None:
+        return where
+    return f"{where}, proved in the checkpoint of {found.receipt.checkpoint.size} records"
 
 
 def obligation_lines(owed: Obligations) -> list[str]:
@@ -143,8 +151,17 @@ def as_document(decision: Decision) -> dict[str, object]:
         "policy_version": decision.policy_version,
         "epoch": decision.epoch,
         "trace_id": decision.trace_id,
-        "ledger": {"origin": decision.ledger_origin, "index": decision.ledger_index},
+        "ledger": ledger_document(decision),
         "unexpected": decision.unexpected,
+    }
+
+
+def ledger_document(found: Decision | Listing) -> dict[str, object]:
+    """Return where a decision is recorded, and the checkpoint that proves it, as plain values for JSON."""
+    return {
+        "origin": found.ledger_origin,
+        "index": found.ledger_index,
+        "checkpoint": None if found.receipt is None else found.receipt.checkpoint.note,
     }
 
 

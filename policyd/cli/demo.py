@@ -21,7 +21,7 @@ from policyd.config import DEFAULT_ADDRESS, Config
 from policyd.demo.cast import SETTINGS, registry_text
 from policyd.demo.run import run_scenarios
 from policyd.demo.synthetic import make_database
-from policyd.devsetup import client_files, local_issuer, set_up
+from policyd.devsetup import client_files, client_journal, local_issuer, set_up, trusted_logs
 from policyd.identity.keys import create_mac_key, load_mac_key, load_signing_key
 from policyd.registry.change import draft_registry
 from policyd.registry.document import read_registry_text
@@ -119,7 +119,14 @@ def _clients(config: Config, address: str) -> Iterator[dict[str, PolicyClient]]:
         clients = {}
         for service in SETTINGS:
             files = client_files(config, _spiffe_id(config, service))
-            client = PolicyClient(address, ca=files.authority, certificate=files.certificate, key=files.key)
+            client = PolicyClient(
+                address,
+                ca=files.authority,
+                certificate=files.certificate,
+                key=files.key,
+                logs=trusted_logs(config),
+                journal=client_journal(config, _spiffe_id(config, service)),
+            )
             clients[service] = stack.enter_context(client)
         yield clients
 
@@ -137,6 +144,8 @@ def _serve_on(server: Server, data: Path) -> None:
         f"  {program} check{where} --agreement DS00101 --purpose academic-research "
         "--field SC_Pupil.Ethnicity_SPR19 --field SC_Pupil.Surname_SPR19"
     )
-    click.echo(f"  {program} audit verify {data / 'nodes' / server.config.node}")
+    click.echo(
+        f"  {program} audit verify {data / 'nodes' / server.config.node} --receipts {data / 'receipts'}"
+    )
     click.echo(f"  {program} registry list{where}")
     wait_for_signal(stop)

@@ -9,7 +9,7 @@ import click
 from policyd_client import Listing
 
 from policyd.cli.asking import Asker, asker_options, asking, asking_options, hint
-from policyd.cli.check import obligation_lines, verdict_document
+from policyd.cli.check import ledger_document, obligation_lines, place, verdict_document
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import print_json
 
@@ -78,7 +78,7 @@ def show(listing: Listing) -> None:
         f"  policy version {listing.policy_version} {listing.policy_digest[:16]}, epoch {listing.epoch}, "
         f"trace {listing.trace_id}"
     )
-    click.echo(f"  ledger {listing.ledger_origin} index {listing.ledger_index}")
+    click.echo(f"  ledger {place(listing)}")
 
 
 def as_document(listing: Listing) -> dict[str, object]:
@@ -96,6 +96,6 @@ def as_document(listing: Listing) -> dict[str, object]:
         "policy_version": listing.policy_version,
         "epoch": listing.epoch,
         "trace_id": listing.trace_id,
-        "ledger": {"origin": listing.ledger_origin, "index": listing.ledger_index},
+        "ledger": ledger_document(listing),
         "unexpected": listing.unexpected,
     }

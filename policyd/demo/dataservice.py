@@ -6,6 +6,7 @@ it does not ask; what it cannot do, it withholds.
 
 from __future__ import annotations
 
+import hmac
 import sqlite3
 from collections.abc import Collection, Sequence
 from contextlib import closing
@@ -20,6 +21,7 @@ from policyd_client import (
     Obligations,
     Outcome,
     PolicyClient,
+    Receipt,
     SealState,
     SealWatch,
     Withheld,
@@ -69,7 +71,8 @@ class Answer:
     ``decision`` is always there: without one there is no answer but an exception. ``withheld`` says in
     one line why there are no rows, empty when the query ran. ``cut`` are labels that were asked for
     and left out, ``terms`` what the recipient has to do with the rows, ``suppressed`` how many groups
-    or cells of a count were too small (for the data service, not for the recipient).
+    or cells of a count were too small (for the data service, not for the recipient). ``report`` proves
+    that what came of the decision is recorded, too; None where the decision permitted nothing.
     """
 
     statement: Statement
@@ -82,6 +85,7 @@ class Answer:
     suppressed: int = 0
     sql: str = ""
     withheld: str = ""
+    report: Receipt | None = None
 
 
 class DataService:
@@ -105,6 +109,7 @@ class DataService:
         self._setting = setting
         self._seal_token = lru_cache(maxsize=None)(lambda reference: seal_token(seal_key, str(reference)))
         self._pseudonym_key = pseudonym_key
+        self._result_key = hmac.digest(pseudonym_key, b"digests of results", "sha256")
 
     def ask(
         self,
@@ -149,8 +154,19 @@ class DataService:
             )
             rows = self._run(guarded, decision, pseudonymiser(self._pseudonym_key, agreement))
         except (Refused, Withheld) as error:
-            return Answer(statement, decision, asked, withheld=str(error))
+            return Answer(
+                statement, decision, asked, withheld=str(error), report=self._report_nothing(decision)
+            )
         shown, suppressed = protect_counts(rows, guarded, decision.obligations)
+        try:
+            report = self._client.report_release(
+                decision,
+                rows=len(shown),
+                obligations_met=met_here(decision.obligations),
+                result_digest=hmac.digest(self._result_key, repr(shown).encode(), "sha256"),
+            )
+        except Withheld as error:  # no record of the release, no release
+            return Answer(statement, decision, asked, withheld=str(error))
         return Answer(
             statement,
             decision,
@@ -161,7 +177,15 @@ class DataService:
             terms=terms,
             suppressed=suppressed,
             sql=guarded.sql,
+            report=report,
         )
+
+    def _report_nothing(self, decision: Decision) -> Receipt | None:
+        """Say that nothing came of a decision; where that fails it stays open, and nothing was released."""
+        try:
+            return self._client.report_release(decision, rows=0)
+        except Withheld:
+            return None
 
     def _terms(self, obligations: Obligations) -> tuple[str, ...]:
         """Return the obligations that go to the recipient with the rows.
@@ -257,6 +281,18 @@ class _Authorizer:
             if (first, second) in self._reads or (second == "" and first in self._tables):
                 return sqlite3.SQLITE_OK
         return sqlite3.SQLITE_DENY
+
+
+def met_here(obligations: Obligations) -> list[str]:
+    """Return the obligations that this data service meets itself; the others go to the recipient as terms."""
+    owed = {
+        "exclude_sealed": obligations.exclude_sealed_epoch is not None,
+        "rows": obligations.row_years is not None or obligations.row_local_authorities is not None,
+        "min_cell_count": obligations.min_cell_count is not None,
+        "round_to": obligations.round_to is not None,
+        "setting": bool(obligations.settings),
+    }
+    return [name for name, asked in owed.items() if asked]
 
 
 def protect_counts(

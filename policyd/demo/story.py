@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import TextIO, TypeVar
 
-from policyd_client import Effect
+from policyd_client import Effect, Receipt
 
 from policyd.demo.dataservice import Answer
 from policyd.demo.proof import Finding
@@ -76,7 +76,10 @@ class Story:
         else:
             self._rows(answer)
         self._wrapped("decision", f"{decision.decision_id}  trace {decision.trace_id}")
-        self._wrapped("ledger", f"{decision.ledger_origin} index {decision.ledger_index}")
+        self._wrapped("ledger", _place(decision.ledger_origin, decision.ledger_index, decision.receipt))
+        if answer.report is not None:
+            shown = f"{len(answer.rows)} row{'' if len(answer.rows) == 1 else 's'}, in the ledger at "
+            self._wrapped("reported", shown + _place("", answer.report.index, answer.report))
 
     def findings(self, findings: Iterable[Finding]) -> None:
         """Print what the whole database says about the answer."""
@@ -130,6 +133,13 @@ def _by_verdict(answer: Answer) -> dict[tuple[Effect, str, str], list[str]]:
                 reason = "as it is" if effect is Effect.RELEASE else verdict.reason
                 groups.setdefault((effect, how or reason, verdict.rule), []).append(name)
     return groups
+
+
+def _place(origin: str, index: int, receipt: Receipt | None) -> str:
+    where = f"{origin} index {index}".strip()
+    if receipt is None:
+        return f"{where}, not proved"
+    return f"{where}, proved in the signed checkpoint of {receipt.checkpoint.size} records"
 
 
 def _labelled(label: str, items: Iterable[T]) -> Iterable[tuple[str, T]]:

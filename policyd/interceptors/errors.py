@@ -18,6 +18,8 @@ STATUS: Mapping[type[errors.PolicydError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotPermitted: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyReported: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotServing: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerClosed: grpc.StatusCode.UNAVAILABLE,
     errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -22,7 +22,8 @@ class IndexColumns:
     """The columns that a record can be found by; all of them follow from its bytes.
 
     ``requester`` is a pseudonym, ``purposes`` the declared ids joined by spaces. For a state change
-    ``requester`` is who made it, ``action`` its kind and ``outcome`` its stage.
+    ``requester`` is who made it, ``action`` its kind and ``outcome`` its stage. A release has the id of its
+    decision and of the data service.
     """
 
     kind: str
@@ -133,6 +134,22 @@ def columns_in_document(document: dict[str, Any], private: dict[str, Any]) -> In
             epoch=document["epoch"],
             data_service=document["data_service"],
             trace_id=document["trace_id"],
+        )
+    if kind == "release":
+        return IndexColumns(
+            kind=kind,
+            decision_id=document["decision_id"],
+            at=document["at"],
+            requester="",
+            organisation="",
+            agreement="",
+            purposes="",
+            action="",
+            outcome="",
+            policy_digest="",
+            epoch=0,
+            data_service=document["data_service"],
+            trace_id="",
         )
     if kind != "state-change":
         raise LedgerCorrupt(f"the record is of the unknown kind `{str(kind)[:40]}`")

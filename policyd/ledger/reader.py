@@ -61,8 +61,11 @@ class LedgerReader:
 
     def find_decision(self, decision_id: str) -> StoredRecord | None:
         """Return the record of a decision, or None."""
-        # The second condition lets SQLite use the partial index.
-        return self._one(f"{store.SELECT} WHERE decision_id = ? AND decision_id != ''", decision_id)
+        return self._one(store.FIND, decision_id, "decision")
+
+    def find_release(self, decision_id: str) -> StoredRecord | None:
+        """Return the record of what was released after a decision, or None."""
+        return self._one(store.FIND, decision_id, "release")
 
     def about(self, decision_id: str) -> list[StoredRecord]:
         """Return every record about a decision, oldest first: its own, and what was reported of it later."""
@@ -163,9 +166,9 @@ class LedgerReader:
     def _read_node(self, level: int, position: int) -> bytes:
         return store.read_node(self._connection, level, position=position)
 
-    def _one(self, query: str, value: object) -> StoredRecord | None:
+    def _one(self, query: str, *values: object) -> StoredRecord | None:
         with self._lock:
-            row = self._connection.execute(query, (value,)).fetchone()
+            row = self._connection.execute(query, values).fetchone()
         return _stored(row) if row else None
 
 

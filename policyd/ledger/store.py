@@ -39,7 +39,7 @@ CREATE TABLE record (
   private BLOB NOT NULL,
   nodes BLOB NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX record_decision ON record (decision_id) WHERE decision_id != '';
+CREATE UNIQUE INDEX record_decision ON record (decision_id, kind) WHERE decision_id != '';
 CREATE TABLE checkpoint (
   only INTEGER PRIMARY KEY CHECK (only = 1),
   note TEXT NOT NULL,
@@ -49,7 +49,9 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 INSERT = f"INSERT INTO record ({', '.join(ROW)}) VALUES ({', '.join('?' * len(ROW))})"  # noqa: S608  # names of ours, no input
 SELECT = f"SELECT {', '.join(ROW)} FROM record"  # noqa: S608  # names of ours, no input
-_DECISION = ROW.index("decision_id")
+FIND = f"{SELECT} WHERE decision_id = ? AND kind = ? AND decision_id != ''"
+"""One record about a decision; the last condition lets SQLite use the partial index."""
+_KIND, _DECISION = ROW.index("kind"), ROW.index("decision_id")
 _LEAF, _PRIVATE, _NODES = ROW.index("leaf"), ROW.index("private"), ROW.index("nodes")
 
 Row = tuple[object, ...]
@@ -85,10 +87,8 @@ def is_found(connection: sqlite3.Connection, row: Row) -> bool:
     decision_id = row[_DECISION]
     if not decision_id:
         return True
-    found = connection.execute(
-        "SELECT idx FROM record WHERE decision_id = ? AND decision_id != ''", (decision_id,)
-    ).fetchone()
-    return bool(found == (row[0],))
+    found = connection.execute(FIND, (decision_id, row[_KIND])).fetchone()
+    return found is not None and bool(found[0] == row[0])
 
 
 def columns_in(row: Row) -> Row:

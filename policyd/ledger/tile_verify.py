@@ -11,7 +11,8 @@ from policyd.ledger import note, tiles
 from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import instant_of
 from policyd.ledger.entry import columns_in_document, parse_leaf
-from policyd.ledger.verify import MAX_STEP_BACK_MS, Fault, Progress, VerifyReport
+from policyd.ledger.report import Fault, VerifyReport
+from policyd.ledger.verify import MAX_STEP_BACK_MS, Progress
 
 _PROGRESS_EVERY = 40
 """Bundles between two reports of progress: about ten thousand records."""

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from policyd import clock, merkle
@@ -16,84 +15,17 @@ from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import index_values
 from policyd.ledger.cosigned import check_cosigned
 from policyd.ledger.entry import columns_of
+from policyd.ledger.report import Fault, VerifyReport
+from policyd.ledger.witnessed import Witnessed
 
 MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000
 _SAMPLED = 64
 """One record in so many is hashed once more, to know what hashing alone costs."""
-_AT = store.ROW.index("at")
+_AT, _KIND = store.ROW.index("at"), store.ROW.index("kind")
 
 Progress = Callable[[int, int], None]
 """Called now and then with the records verified so far and the records there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong; `index` is the first record at fault, None where it is not about one record."""
-
-    index: int | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What a verification found.
-
-    ``records`` were hashed again, ``size`` are stored, ``signed`` of them are under a checkpoint of
-    the log's own (the rest were written by the last commit before a crash). ``key_pinned`` says
-    whether the key was given from outside. ``marker_cleared`` and ``marker_kept`` are about the mark
-    that a failed log leaves: cleared when everything passed, otherwise why not.
-    """
-
-    origin: str
-    vkey: str
-    key_pinned: bool
-    records: int
-    size: int
-    signed: int
-    root: bytes
-    faults: tuple[Fault, ...]
-    elapsed_s: float
-    bare_records_per_s: float = 0.0
-    marker_cleared: bool = False
-    marker_kept: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    @property
-    def records_per_s(self) -> float:
-        """How many records were verified each second."""
-        return self.records / self.elapsed_s if self.elapsed_s else 0.0
-
-    @property
-    def of_bare_sha256(self) -> float:
-        """The rate as a part of what SHA-256 alone would reach."""
-        return self.records_per_s / self.bare_records_per_s if self.bare_records_per_s else 0.0
-
-    def _key(self) -> str:
-        if not self.vkey:
-            return "none given: the signature was not checked"
-        return self.vkey + ("" if self.key_pinned else " (from the log itself: not pinned)")
-
-    def __str__(self) -> str:
-        lines = [
-            f"log       {self.origin}",
-            f"key       {self._key()}",
-            f"records   {self.records} verified of {self.size}, {self.signed} under a checkpoint",
-            f"root      {self.root.hex()}",
-            f"rate      {self.records_per_s:,.0f} records/s, {self.of_bare_sha256:.2f} of bare SHA-256",
-        ]
-        lines += [f"FAULT     {fault.message}" for fault in self.faults]
-        if self.marker_cleared:
-            lines.append("marker    cleared: the log may be opened again")
-        elif self.marker_kept:
-            lines.append(f"marker    kept: {self.marker_kept}")
-        verified = "verified" if self.vkey else "verified, but for the signature"
-        lines.append(verified if self.passed else "NOT VERIFIED")
-        return "\n".join(lines)
 
 
 def verify(
@@ -103,6 +35,7 @@ def verify(
     since: str | None = None,
     cosigned: Sequence[str] = (),
     witness: str | None = None,
+    receipts: Path | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the log in `directory`, which may be in use, and report every fault found.
@@ -110,12 +43,13 @@ def verify(
     `public_key` is the vkey that its checkpoints must carry; None trusts the one stored in the log.
     `since` is a signed checkpoint held elsewhere: the log must still begin with it, and only newer
     records are hashed again. `cosigned` are more such checkpoints, which leave nothing out; `witness` is
-    the vkey of a witness that must have cosigned all those given, `since` too. A whole verification
-    without fault clears the marker of a failed log.
+    the vkey of a witness that must have cosigned all those given, `since` too. `receipts` is a directory
+    of clients' journals, or another node's log. A whole verification without fault clears the marker of a
+    failed log.
 
     Raises:
         LedgerCorrupt: there is no log, or nothing of it can be read.
-        ConfigError: `public_key` or `witness` is no vkey.
+        ConfigError: `public_key` or `witness` is no vkey, or `receipts` holds none.
     """
     started_s = clock.monotonic()
     with contextlib.ExitStack() as stack:
@@ -132,6 +66,8 @@ def verify(
                     connection, given, verifier=work.verifier, size=work.size, witness=witness
                 )
             )
+            if receipts is not None:
+                faults += (Fault(*found) for found in work.witnessed.receipts(receipts))
         except sqlite3.DatabaseError as error:
             raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER
@@ -161,6 +97,7 @@ def verify(
             bare_records_per_s=work.bare.records_per_s(),
             marker_cleared=marker is not directory and not kept,
             marker_kept=kept,
+            witnessed=work.witnessed.checked,
         )
 
 
@@ -213,6 +150,8 @@ class _Verification:
         self.start = 0
         self.signed = 0
         self.bare = BareHashing()
+        self.witnessed = Witnessed(connection, verifier=self.verifier, size=self.size)
+        self._held: list[Fault] = []
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if (self._meta["origin"], self._meta["vkey"]) != (self.verifier.name, self.verifier.vkey):
@@ -227,6 +166,7 @@ class _Verification:
         fault = self._rebuild(wanted, roots, progress)
         if fault is not None:
             yield fault
+        yield from self._held
         yield from (each for each in found if isinstance(each, Fault))
         for where, checkpoint in checkpoints:
             self.signed = max(self.signed, min(checkpoint.size, self.size))
@@ -295,6 +235,9 @@ class _Verification:
             if at < latest - MAX_STEP_BACK_MS:
                 return Fault(index, f"record {index} is {latest - at} ms older than one before it")
             latest = max(latest, at)
+            if row[_KIND] == "release":
+                leaf = store.parts_of(row)[0]
+                self._held += (Fault(*found) for found in self.witnessed.release(index, leaf))
             if frontier.size in wanted:
                 roots[frontier.size] = frontier.root()
             if not index % _SAMPLED:

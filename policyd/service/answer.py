@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pbac.v1 import decision_pb2 as pb
 
@@ -66,6 +66,20 @@ def write_listing(
         identification_risk=decision.identification_risk,
         sensitivity=decision.sensitivity,
     )
+
+
+def share_checkpoints(answers: Iterable[pb.CheckResponse]) -> list[str]:
+    """Take the signed checkpoints out of the receipts of one reply, and return each once.
+
+    Each receipt then says which of them it leads to.
+    """
+    numbers: dict[str, int] = {}
+    for answer in answers:
+        receipt = answer.receipt
+        if receipt.checkpoint:
+            receipt.checkpoint_number = numbers.setdefault(receipt.checkpoint, len(numbers))
+            receipt.checkpoint = ""
+    return list(numbers)
 
 
 def _group(group: VerdictGroup) -> pb.VerdictGroup:

@@ -206,7 +206,13 @@ class Node:
             request_id=listing.request_id,
             decision_id=each.decision_id,
             trace_id=call.trace_id,
-            receipt=pb.Receipt(origin=receipts.origin, index=receipts.first_index),
+            receipt=pb.Receipt(
+                origin=receipts.origin,
+                index=receipts.first_index,
+                leaf=each.entry.leaf,
+                proof=receipts.proof(0),
+                checkpoint=receipts.checkpoint,
+            ),
         )
 
     def _decided(

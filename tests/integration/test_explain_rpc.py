@@ -12,7 +12,7 @@ from policyd_client import Explanation, PolicyClient, Question
 from policyd_client import digest as client_digest
 from support.server import Site, make_site, plain, serving, stub
 
-from policyd.devsetup import client_credentials
+from policyd.devsetup import client_credentials, trusted_logs
 from policyd.server import Server
 
 FIELDS = ["KS4.KS4_ATT8", "SC_Pupil.UPN_SPR19", "SC_Pupil.SENprovision_SPR19", "SC_Pupil.NoSuch"]
@@ -172,7 +172,11 @@ def test_the_client_reads_an_explanation(site: Site, server: Server) -> None:
     """The decision may be used like any other; the checks come by group with their names."""
     own = client_credentials(site.config, site.spiffe_id())
     with PolicyClient(
-        server.address, ca=site.config.tls.authority, certificate=own.certificate_pem, key=own.key_pem
+        server.address,
+        ca=site.config.tls.authority,
+        certificate=own.certificate_pem,
+        key=own.key_pem,
+        logs=trusted_logs(site.config),
     ) as client:
         explanation = client.explain(
             Question(

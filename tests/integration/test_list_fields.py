@@ -12,7 +12,7 @@ from policyd_client import Effect, Outcome, PolicyClient
 from policyd_client import digest as client_digest
 from support.server import Site, make_site, reasons, serving, stub
 
-from policyd.devsetup import client_credentials
+from policyd.devsetup import client_credentials, trusted_logs
 from policyd.ledger.entry import open_private
 from policyd.ledger.reader import LedgerReader
 from policyd.reasons import Reason
@@ -40,7 +40,13 @@ def channel(site: Site, server: Server) -> Iterator[grpc.Channel]:
 def client(site: Site, server: Server) -> Iterator[PolicyClient]:
     own = client_credentials(site.config, site.spiffe_id())
     authority = site.config.tls.authority
-    with PolicyClient(server.address, ca=authority, certificate=own.certificate_pem, key=own.key_pem) as made:
+    with PolicyClient(
+        server.address,
+        ca=authority,
+        certificate=own.certificate_pem,
+        key=own.key_pem,
+        logs=trusted_logs(site.config),
+    ) as made:
         yield made
 
 

@@ -114,7 +114,7 @@ def test_a_method_is_built_or_says_plainly_that_it_is_not(
         if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
             assert failed.details() == f"{path} is not built yet; no decision was made"
     else:
-        assert path == "/pbac.v1.SealService/WatchSeals"
+        assert path in ("/pbac.v1.SealService/WatchSeals", "/pbac.v1.AuditService/GetCheckpoint")
 
 
 def test_health_is_serving_for_the_node_and_each_service(channel: grpc.Channel) -> None:
@@ -231,14 +231,15 @@ def test_a_receipt_verifies_offline(site: Site, server: Server, channel: grpc.Ch
     """Leaf, index, proof and signed checkpoint prove the record with nothing but the log's public key."""
     verifier = Verifier.from_vkey(server.ledger.vkey)
     questions = [site.question(f"receipt-{number}", want_receipt=True) for number in range(3)]
-    answers = [
-        *stub(channel).BatchCheck(pb.BatchCheckRequest(checks=questions), timeout=10).answers,
-        stub(channel).Check(site.question("receipt-3", want_receipt=True), timeout=10),
-    ]
+    batch = stub(channel).BatchCheck(pb.BatchCheckRequest(checks=questions), timeout=10)
+    one = stub(channel).Check(site.question("receipt-3", want_receipt=True), timeout=10)
+    (shared,) = batch.checkpoints
+    assert [each.receipt.checkpoint_number for each in batch.answers] == [0, 0, 0]
 
-    for answer in answers:
+    for answer in (*batch.answers, one):
         receipt = answer.receipt
-        checkpoint = verify_checkpoint(receipt.checkpoint, origin=receipt.origin, verifier=verifier)
+        note = shared if receipt.HasField("checkpoint_number") else receipt.checkpoint
+        checkpoint = verify_checkpoint(note, origin=receipt.origin, verifier=verifier)
         leaf_hash = merkle.leaf_hash(receipt.leaf)
         proof = list(receipt.proof)
         assert merkle.verify_inclusion(

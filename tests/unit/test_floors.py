@@ -66,8 +66,9 @@ SOURCES = {
     "policyd.identity.pki": (r".*\.(generate_private_key|random_serial_number)", "key material and serials"),
     "policyd.demo.synthetic": (r"random\.Random", "seeded: the same invented pupils each time"),
     "policyd_client._clock": (r"time\.(clock_gettime|monotonic)", "the client's one clock"),
-    "policyd_client.model": (r"secrets\.token_hex", "a request id that nobody can guess"),
-    "policyd_client.client": (r"secrets\.randbelow", "callers must not try again all at once"),
+    "policyd_client.model": (r"secrets\.token_hex", "ids of questions and reports that nobody can guess"),
+    "policyd_client.calls": (r"secrets\.randbelow", "callers must not try again all at once"),
+    "policyd_client.witnessing": (r"secrets\.SystemRandom", "a node must not foresee what it has to prove"),
 }
 """The modules that may ask for the time or draw at random: what exactly, and why."""
 CHARTER_MAX, LINES_MAX = 110, 400

@@ -1,7 +1,15 @@
 """The Python client of policyd: ask before every query, release only what it says."""
 
 from policyd_client.client import MAX_BATCH, PolicyClient
-from policyd_client.errors import AlreadyUsed, Expired, NoDecision, SealsNotLive, Withheld
+from policyd_client.errors import (
+    AlreadyReported,
+    AlreadyUsed,
+    Expired,
+    NoDecision,
+    NotReported,
+    SealsNotLive,
+    Withheld,
+)
 from policyd_client.explaining import ExplainedCheck, ExplainedCondition, ExplainedGroup, Explanation
 from policyd_client.listing import Listing
 from policyd_client.model import (
@@ -12,17 +20,21 @@ from policyd_client.model import (
     Obligations,
     Outcome,
     Question,
+    Receipt,
     Step,
     StepKind,
     Verdict,
 )
+from policyd_client.note import Checkpoint
 from policyd_client.seals import SealState, SealWatch
 
 __all__ = [
     "MAX_BATCH",
     "UNEXPECTED_ANSWER",
     "Action",
+    "AlreadyReported",
     "AlreadyUsed",
+    "Checkpoint",
     "Decision",
     "Effect",
     "Expired",
@@ -32,10 +44,12 @@ __all__ = [
     "Explanation",
     "Listing",
     "NoDecision",
+    "NotReported",
     "Obligations",
     "Outcome",
     "PolicyClient",
     "Question",
+    "Receipt",
     "SealState",
     "SealWatch",
     "SealsNotLive",

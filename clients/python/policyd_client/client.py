@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import math
-import re
-import secrets
-from collections.abc import Callable, Iterable, Sequence
-from threading import Event, Lock
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-import grpc
 from pbac.v1 import decision_pb2 as pb
 from pbac.v1 import seal_pb2
 
 from policyd_client._clock import Clock, boot_seconds
+from policyd_client.calls import Answered, Calls
 from policyd_client.epoch import EpochMemory
-from policyd_client.errors import NoDecision
 from policyd_client.explaining import Explanation, read_explanation
 from policyd_client.listing import Listing, read_listing
-from policyd_client.model import Action, Decision, Question
+from policyd_client.model import Action, Decision, Question, Receipt
+from policyd_client.note import Logs, Pin, read_logs
+from policyd_client.proving import Proving
 from policyd_client.reading import read_answer, refuse
+from policyd_client.reporting import Reporter
 from policyd_client.seals import SealStream, SealWatch
-from policyd_client.transport import Pem, open_channels
+from policyd_client.transport import Pem, open_channels, own_spiffe_id
 
 MAX_BATCH = 100
 """Questions that one BatchCheck may hold."""
 
-_FIRST_PAUSE_S = 0.02
-_LONGEST_PAUSE_S = 0.5
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_SERVICE = "/pbac.v1.DecisionService/"
 _ACTIONS = {
     Action.RELEASE: pb.ACTION_RELEASE,
     Action.MATCH: pb.ACTION_MATCH,
@@ -37,19 +36,22 @@ _ACTIONS = {
     Action.COUNT: pb.ACTION_COUNT,
     Action.LINK: pb.ACTION_LINK,
 }
-_Response = TypeVar("_Response")
 
 
 class PolicyClient:
     """A connection to one policyd, or to several that stand in for each other.
 
     `targets` is one `host:port` or a list of them. `ca`, `certificate` and `key` are PEM bytes or paths
-    of PEM files; there is no way to connect without them. `default_deadline_s` bounds each call, all its
-    attempts included. Safe to use from many threads. Close it, or use it in a `with`.
+    of PEM files; there is no way to connect without them. `logs` pins the key of every node's log: a
+    tlog-policy file, or vkeys by origin. `journal` is a file in which the client keeps what the logs have
+    shown it; without one that is kept in memory. `receipts="off"` goes without proof that decisions are
+    recorded. `default_deadline_s` bounds each call, all its attempts included. Safe to use from many
+    threads. Close it, or use it in a `with`.
 
     Raises:
-        ValueError: a target, a PEM text or the deadline has the wrong form.
-        OSError: a PEM file cannot be read.
+        ValueError: a target, a PEM text, a vkey, the journal or the deadline has the wrong form, or no log
+            is pinned.
+        OSError: a file cannot be read, or the journal not be written.
     """
 
     def __init__(
@@ -59,14 +61,15 @@ class PolicyClient:
         ca: Pem,
         certificate: Pem,
         key: Pem,
+        logs: Logs | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        receipts: Literal["verify", "off"] = "verify",
         default_deadline_s: float = 2.0,
         clock: Clock = boot_seconds,
     ) -> None:
-        self._default_deadline_s = _check_deadline(default_deadline_s)
+        pins = _read_pins(logs, journal, receipts)
         self._clock = clock
         self._epochs = EpochMemory()
-        self._closed = Event()
-        self._preferred = 0
         self._watches: list[SealWatch] = []
         self._lock = Lock()
         self._channels = open_channels(
@@ -75,38 +78,31 @@ class PolicyClient:
             certificate=certificate,
             key=key,
         )
-        self._check = [
-            channel.unary_unary(
-                "/pbac.v1.DecisionService/Check",
-                request_serializer=pb.CheckRequest.SerializeToString,
-                response_deserializer=pb.CheckResponse.FromString,
-            )
-            for channel in self._channels
-        ]
-        self._batch_check = [
-            channel.unary_unary(
-                "/pbac.v1.DecisionService/BatchCheck",
-                request_serializer=pb.BatchCheckRequest.SerializeToString,
-                response_deserializer=pb.BatchCheckResponse.FromString,
-            )
-            for channel in self._channels
-        ]
-        self._explain = [
-            channel.unary_unary(
-                "/pbac.v1.DecisionService/Explain",
-                request_serializer=pb.ExplainRequest.SerializeToString,
-                response_deserializer=pb.ExplainResponse.FromString,
-            )
-            for channel in self._channels
-        ]
-        self._list_fields = [
-            channel.unary_unary(
-                "/pbac.v1.DecisionService/ListFields",
-                request_serializer=pb.ListFieldsRequest.SerializeToString,
-                response_deserializer=pb.ListFieldsResponse.FromString,
-            )
-            for channel in self._channels
-        ]
+        calls = Calls(self._channels, default_deadline_s=default_deadline_s, clock=clock)
+        self._calls = calls
+        self._proving = None
+        if pins is not None:
+            try:
+                self._proving = Proving(
+                    pins,
+                    spiffe_id=own_spiffe_id(certificate),
+                    journal=None if journal is None else Path(journal),
+                    calls=calls,
+                    clock=clock,
+                )
+            except BaseException:
+                for channel in self._channels:
+                    channel.close()
+                raise
+        self._reporter = Reporter(calls, self._proving)
+        self._check = calls.method(_SERVICE + "Check", pb.CheckRequest, pb.CheckResponse.FromString)
+        self._batch_check = calls.method(
+            _SERVICE + "BatchCheck", pb.BatchCheckRequest, pb.BatchCheckResponse.FromString
+        )
+        self._explain = calls.method(_SERVICE + "Explain", pb.ExplainRequest, pb.ExplainResponse.FromString)
+        self._list_fields = calls.method(
+            _SERVICE + "ListFields", pb.ListFieldsRequest, pb.ListFieldsResponse.FromString
+        )
         self._watch_seals: list[SealStream] = [
             channel.unary_stream(
                 "/pbac.v1.SealService/WatchSeals",
@@ -138,8 +134,9 @@ class PolicyClient:
     ) -> Decision:
         """Ask one question (its parts: ``Question``) and return the decision, which may be a refusal.
 
-        Blocks for at most the deadline in seconds. Asks again, elsewhere if it can, only when a node is
-        unavailable. `traceparent` (W3C Trace Context) gives the decision its trace.
+        Blocks for at most the deadline in seconds, and after a restart with a journal, once, as long again
+        for the log to be proved. Asks again, elsewhere if it can, only when a node is unavailable or stops.
+        `traceparent` (W3C Trace Context) gives the decision its trace.
 
         Raises:
             NoDecision: no answer came, whatever the cause; release nothing.
@@ -156,14 +153,9 @@ class PolicyClient:
             record_tokens=record_tokens,
             request_id=request_id,
         )
-        at_least_epoch = self._epochs.highest
-        answer, sent_at_s = self._ask(
-            self._check,
-            _to_wire(question, at_least_epoch),
-            deadline_s=deadline_s,
-            traceparent=traceparent,
-        )
-        return self._read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
+        request = self._to_wire(question)
+        answered = self._calls.ask(self._check, request, deadline_s=deadline_s, traceparent=traceparent)
+        return self._read(question, request, answered.message, answered=answered)
 
     def check_many(
         self,
@@ -185,19 +177,15 @@ class PolicyClient:
             raise ValueError(f"{len(asked)} questions at once; at most {MAX_BATCH} are allowed")
         if len({question.request_id for question in asked}) < len(asked):
             raise ValueError("two questions have the same `request_id`")
-        at_least_epoch = self._epochs.highest
-        reply, sent_at_s = self._ask(
-            self._batch_check,
-            pb.BatchCheckRequest(checks=[_to_wire(question, at_least_epoch) for question in asked]),
-            deadline_s=deadline_s,
-            traceparent=traceparent,
-        )
+        batch = pb.BatchCheckRequest(checks=[self._to_wire(question) for question in asked])
+        answered = self._calls.ask(self._batch_check, batch, deadline_s=deadline_s, traceparent=traceparent)
+        reply = answered.message
         if len(reply.answers) != len(asked):
             why = f"{len(reply.answers)} answers came to {len(asked)} questions"
             return tuple(refuse(question, why, clock=self._clock) for question in asked)
         return tuple(
-            self._read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
-            for question, answer in zip(asked, reply.answers, strict=True)
+            self._read(question, request, answer, answered=answered, shared=reply.checkpoints)
+            for question, request, answer in zip(asked, batch.checks, reply.answers, strict=True)
         )
 
     def explain(
@@ -208,15 +196,16 @@ class PolicyClient:
         Raises:
             NoDecision, ValueError: as for ``check``.
         """
-        at_least_epoch = self._epochs.highest
-        answer, sent_at_s = self._ask(
+        request = self._to_wire(question)
+        answered = self._calls.ask(
             self._explain,
-            pb.ExplainRequest(check=_to_wire(question, at_least_epoch)),
+            pb.ExplainRequest(check=request),
             deadline_s=deadline_s,
             traceparent=traceparent,
         )
-        decision = self._read(question, answer.answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s)
-        return read_explanation(decision, answer)
+        answer = answered.message.answer
+        decision = self._read(question, request, answer, answered=answered, rpc="Explain")
+        return read_explanation(decision, answered.message)
 
     def list_fields(
         self,
@@ -252,11 +241,53 @@ class PolicyClient:
             table=table,
             at_least_epoch=self._epochs.highest,
         )
-        answer, _ = self._ask(self._list_fields, request, deadline_s=deadline_s, traceparent=traceparent)
-        listing = read_listing(request, answer)
+        answered = self._calls.ask(self._list_fields, request, deadline_s=deadline_s, traceparent=traceparent)
+        if self._proving is None:
+            listing = read_listing(request, answered.message)
+        else:
+            check = self._proving.listing(
+                request, answered.message, action=Action(base.action), target=answered.target
+            )
+            listing = read_listing(request, answered.message, check=check)
         if not listing.unexpected:
             self._epochs.saw(listing.epoch)
         return listing
+
+    def report_release(
+        self,
+        decision: Decision,
+        *,
+        rows: int,
+        obligations_met: Collection[str] = (),
+        result_digest: bytes = b"",
+        deadline_s: float | None = None,
+    ) -> Receipt | None:
+        """Report what came of a decision, once; return the proof that this is recorded.
+
+        Call it before the rows are handed on, also with 0 `rows` when the query found none or was given up.
+        `obligations_met` are names such as `rows` or `min_cell_count`; `result_digest` is an HMAC-SHA-256 of
+        the result under a key that the data service keeps. Without receipts the return is None.
+
+        Raises:
+            NotReported: it is not known to be recorded; hand nothing on. It may be reported again.
+            AlreadyReported: it was reported before.
+            ValueError: a part is malformed, or rows came of a decision that was not used.
+        """
+        return self._reporter.report(
+            decision,
+            rows=rows,
+            obligations_met=obligations_met,
+            result_digest=result_digest,
+            deadline_s=deadline_s,
+        )
+
+    def prove_logs(self) -> None:
+        """Have every log that has moved prove now that it only grew, as happens by itself within 10 s.
+
+        Blocks for at most a deadline for each proof. What it finds shows when decisions are used.
+        """
+        if self._proving is not None:
+            self._proving.prove()
 
     def watch_seals(self) -> SealWatch:
         """Return a watch over this data service's seals; it connects in the background.
@@ -265,7 +296,7 @@ class PolicyClient:
             ValueError: the client is closed.
         """
         with self._lock:
-            if self._closed.is_set():
+            if self._calls.closed.is_set():
                 raise ValueError("the client is closed")
             watch = SealWatch(self._watch_seals, epochs=self._epochs, clock=self._clock)
             self._watches.append(watch)
@@ -274,12 +305,14 @@ class PolicyClient:
     def close(self) -> None:
         """End all calls, watches and connections. Closing twice does nothing."""
         with self._lock:
-            self._closed.set()
+            self._calls.closed.set()
             watches, self._watches = self._watches, []
         for watch in watches:
             watch.close()
         for channel in self._channels:
             channel.close()
+        if self._proving is not None:
+            self._proving.close()
 
     def __enter__(self) -> PolicyClient:
         return self
@@ -290,96 +323,62 @@ class PolicyClient:
         self.close()
 
     def _read(
-        self, question: Question, answer: pb.CheckResponse, *, at_least_epoch: int, sent_at_s: float
+        self,
+        question: Question,
+        request: pb.CheckRequest,
+        answer: pb.CheckResponse,
+        *,
+        answered: Answered[Any],
+        rpc: str = "Check",
+        shared: Sequence[str] = (),
     ) -> Decision:
+        proof: dict[str, Any] = {}
+        if self._proving is not None:
+            proof["trouble"] = self._proving.trouble
+            proof["check"] = self._proving.decision(
+                question, request, answer, target=answered.target, rpc=rpc, shared=shared
+            )
         decision = read_answer(
-            question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s, clock=self._clock
+            question,
+            answer,
+            at_least_epoch=request.at_least_epoch,
+            sent_at_s=answered.sent_at_s,
+            clock=self._clock,
+            **proof,
         )
         if not decision.unexpected:
             self._epochs.saw(decision.epoch)
         return decision
 
-    def _ask(
-        self,
-        calls: Sequence[Callable[..., _Response]],
-        request: Any,
-        *,
-        deadline_s: float | None,
-        traceparent: str | None,
-    ) -> tuple[_Response, float]:
-        """Return the first answer of any target, and the clock just before it was asked for."""
-        metadata = _metadata(traceparent)
-        allowed_s = self._default_deadline_s if deadline_s is None else _check_deadline(deadline_s)
-        ends_at_s = self._clock() + allowed_s
-        pause_s, attempts, problem = _FIRST_PAUSE_S, 0, "the deadline is too short to ask"
-        while True:
-            first = self._preferred
-            for index in (*range(first, len(calls)), *range(first)):
-                sent_at_s = self._clock()
-                if self._closed.is_set() or sent_at_s >= ends_at_s:
-                    break
-                attempts += 1
-                try:
-                    answer = calls[index](request, timeout=ends_at_s - sent_at_s, metadata=metadata)
-                except grpc.RpcError as error:
-                    code, problem = _describe(error)
-                    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                        self._preferred = (index + 1) % len(calls)  # the next question goes elsewhere first
-                    if code is not grpc.StatusCode.UNAVAILABLE:
-                        raise NoDecision(
-                            f"no decision: {code.name}: {problem}", code=code.name, attempts=attempts
-                        ) from error
-                except ValueError as error:  # grpc refuses a channel that was closed under it
-                    raise NoDecision("no decision: the client is closed", code="CANCELLED") from error
-                else:
-                    self._preferred = index
-                    return answer, sent_at_s
-            left_s = ends_at_s - self._clock()
-            if left_s > 0 and not self._closed.wait(
-                min(left_s, pause_s * (0.5 + secrets.randbelow(512) / 1024))
-            ):
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-                continue
-            if self._closed.is_set():
-                raise NoDecision("no decision: the client is closed", code="CANCELLED", attempts=attempts)
-            raise NoDecision(
-                f"no decision: policyd was unavailable for {allowed_s:g} s: {problem}",
-                code="UNAVAILABLE",
-                attempts=attempts,
-            )
+    def _to_wire(self, question: Question) -> pb.CheckRequest:
+        return pb.CheckRequest(
+            request_id=question.request_id or "",
+            requester_token=question.requester_token,
+            agreement_id=question.agreement,
+            purposes=question.purposes,
+            action=_ACTIONS[Action(question.action)],
+            fields=question.fields,
+            used_fields=question.used_fields,
+            years=question.years,
+            record_tokens=question.record_tokens,
+            at_least_epoch=self._epochs.highest,
+            want_receipt=self._proving is not None,
+        )
 
 
-def _to_wire(question: Question, at_least_epoch: int) -> pb.CheckRequest:
-    return pb.CheckRequest(
-        request_id=question.request_id or "",
-        requester_token=question.requester_token,
-        agreement_id=question.agreement,
-        purposes=question.purposes,
-        action=_ACTIONS[Action(question.action)],
-        fields=question.fields,
-        used_fields=question.used_fields,
-        years=question.years,
-        record_tokens=question.record_tokens,
-        at_least_epoch=at_least_epoch,
-    )
-
-
-def _metadata(traceparent: str | None) -> tuple[tuple[str, str], ...]:
-    if traceparent is None:
-        return ()
-    if not _TRACEPARENT.fullmatch(traceparent):
-        raise ValueError(f"`traceparent` is not of the form 00-<32 hex>-<16 hex>-<2 hex>: `{traceparent}`")
-    return (("traceparent", traceparent),)
-
-
-def _check_deadline(deadline_s: float) -> float:
-    if not (math.isfinite(deadline_s) and deadline_s > 0):
-        raise ValueError(f"a deadline is a number of seconds above 0, not `{deadline_s}`")
-    return deadline_s
-
-
-def _describe(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    """Return the status of a failed call and its text, on one line and without end."""
-    if not isinstance(error, grpc.Call):
-        return grpc.StatusCode.UNKNOWN, "the call failed"
-    return error.code(), " ".join((error.details() or "").split())[:500]
+def _read_pins(
+    logs: Logs | None, journal: str | os.PathLike[str] | None, receipts: str
+) -> Mapping[str, Pin] | None:
+    """Return the pinned logs, None where receipts are off."""
+    if receipts not in ("verify", "off"):
+        raise ValueError(f"`receipts` is `verify` or `off`, not `{receipts}`")
+    if receipts == "off":
+        if logs is not None or journal is not None:
+            raise ValueError("`receipts` is off, so `logs` and `journal` have no use: leave them out")
+        return None
+    if logs is None:
+        raise ValueError(
+            "no log is pinned, so no decision could be proved to be recorded: give `logs`, such as the file "
+            'logs.tlog-policy that `policyd dev` writes, or say `receipts="off"` to go without proof'
+        )
+    return read_logs(logs)

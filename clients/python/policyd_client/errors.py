@@ -34,5 +34,20 @@ class Expired(Withheld):
     """The decision's life is over; ask again."""
 
 
+class NotReported(Withheld):
+    """A release is not on record, as far as is known; hand nothing on, and report again.
+
+    ``code`` is a gRPC status name, ``UNEXPECTED`` when the answer to the report was not as it has to be.
+    """
+
+    def __init__(self, message: str, *, code: str, decision_id: str = "") -> None:
+        super().__init__(message, decision_id=decision_id)
+        self.code = code
+
+
+class AlreadyReported(Withheld):
+    """What was released after this decision is on record already."""
+
+
 class SealsNotLive(Withheld):
     """It is not known now which records are under seal, or not up to the epoch that the decision needs."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from pbac.v1 import decision_pb2 as pb
 
 from policyd_client.expect import Unexpected, quote
-from policyd_client.model import UNEXPECTED_ANSWER, Effect, Obligations, Outcome, Verdict
+from policyd_client.model import UNEXPECTED_ANSWER, Effect, Obligations, Outcome, Receipt, Verdict
 from policyd_client.obligations import read_obligations
 from policyd_client.reading import (
     DECISION_ID,
@@ -46,15 +46,25 @@ class Listing:
     ledger_origin: str = ""
     ledger_index: int = 0
     unexpected: str = ""
+    receipt: Receipt | None = field(default=None, repr=False)
 
 
-def read_listing(request: pb.ListFieldsRequest, answer: pb.ListFieldsResponse) -> Listing:
+CheckReceipt = Callable[[Listing], Listing]
+
+
+def read_listing(
+    request: pb.ListFieldsRequest,
+    answer: pb.ListFieldsResponse,
+    *,
+    check: CheckReceipt = lambda listing: listing,
+) -> Listing:
     """Return the listing in `answer`, or an empty one that says what was unexpected in it.
 
-    Never raises for anything that a server can send.
+    `check` raises ``Unexpected`` unless the receipt proves the decision. Never raises for anything that a
+    server can send.
     """
     try:
-        return _read(request, answer)
+        return check(_read(request, answer))
     except Unexpected as unexpected:
         ours = answer if answer.request_id == request.request_id else pb.ListFieldsResponse()
         return Listing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,10 +11,25 @@ from threading import Lock
 from types import MappingProxyType
 
 from policyd_client._clock import Clock
-from policyd_client.errors import AlreadyUsed, Expired, Withheld
+from policyd_client.errors import AlreadyReported, AlreadyUsed, Expired, Withheld
+from policyd_client.note import Checkpoint
 
 UNEXPECTED_ANSWER = "UNEXPECTED_ANSWER"
 """The reason of every name when the answer as a whole cannot be trusted; ``Decision.unexpected`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a record is, proved: its place, its hash, and the signed checkpoint that it is under."""
+
+    index: int
+    leaf_hash: bytes
+    checkpoint: Checkpoint
+
+    @property
+    def origin(self) -> str:
+        """The name of the log."""
+        return self.checkpoint.origin
 
 
 class Action(StrEnum):
@@ -153,13 +168,25 @@ def _freeze(question: Question, part: str, kind: type) -> None:
     object.__setattr__(question, part, items)
 
 
-class Life:
-    """The one use of one decision: until an instant of the client's clock, and once."""
+def _no_trouble() -> str:
+    return ""
 
-    def __init__(self, clock: Clock, expires_at_s: float) -> None:
+
+class Life:
+    """The one use and the one report of one decision: until an instant of the client's clock, and once.
+
+    ``trouble`` says why the log that the decision is in is not trusted; empty while it is.
+    """
+
+    def __init__(
+        self, clock: Clock, expires_at_s: float, *, trouble: Callable[[], str] = _no_trouble
+    ) -> None:
         self._clock = clock
         self._expires_at_s = expires_at_s
+        self._trouble = trouble
         self._used = False
+        self._report_id = ""
+        self._reported = False
         self._lock = Lock()
 
     def remaining_s(self) -> float:
@@ -172,8 +199,11 @@ class Life:
         Raises:
             Expired: its time is over.
             AlreadyUsed: it was used before, perhaps by another thread.
+            Withheld: the log that it is in is not trusted any more.
         """
         with self._lock:
+            if why := self._trouble():
+                raise Withheld(why, decision_id=decision_id)
             if self._used:
                 raise AlreadyUsed(
                     f"decision `{decision_id}` was used for a query already; ask again for the next one",
@@ -185,6 +215,30 @@ class Life:
                 )
             self._used = True
 
+    def begin_report(self, decision_id: str, *, rows: int) -> str:
+        """Return the id of the report, the same until one has arrived; nothing may be queried any more.
+
+        Raises:
+            AlreadyReported: a report has arrived, or another thread is sending one.
+            ValueError: rows were released, but the decision was not used.
+        """
+        with self._lock:
+            if self._reported:
+                raise AlreadyReported(
+                    f"the release after decision `{decision_id}` was reported already",
+                    decision_id=decision_id,
+                )
+            if rows and not self._used:
+                raise ValueError(f"decision `{decision_id}` was not used; call use() before the query")
+            self._reported = self._used = True
+            self._report_id = self._report_id or secrets.token_hex(16)
+            return self._report_id
+
+    def report_failed(self) -> None:
+        """Let the same report be sent again."""
+        with self._lock:
+            self._reported = False
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
@@ -193,7 +247,8 @@ class Decision:
     ``verdicts`` holds every name of the question in its spelling. ``expires_at_s`` is on the client's
     clock and counted from before the question was sent. ``identification_risk`` is 1 (worst) to 5, 0
     when no field is known. ``unexpected`` says what was wrong with an answer that could not be
-    trusted; everything is withheld then, with the reason ``UNEXPECTED_ANSWER``.
+    trusted; everything is withheld then, with the reason ``UNEXPECTED_ANSWER``. ``receipt`` is the proof
+    that the decision is recorded, as it was checked; None without receipts.
     """
 
     request_id: str
@@ -212,6 +267,7 @@ class Decision:
     expires_at_s: float
     life: Life = field(repr=False)
     unexpected: str = ""
+    receipt: Receipt | None = field(default=None, repr=False)
 
     @property
     def released(self) -> tuple[str, ...]:
@@ -255,7 +311,7 @@ class Decision:
         """Use this decision up for one query; call it before the query starts, plain or in a `with`.
 
         Raises:
-            Withheld: the outcome is withhold.
+            Withheld: the outcome is withhold, or the log that it is in is not trusted any more.
             AlreadyUsed: it was used before.
             Expired: its life is over.
         """

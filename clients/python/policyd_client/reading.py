@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import MappingProxyType
 
 from pbac.v1 import decision_pb2 as pb
@@ -23,6 +24,7 @@ from policyd_client.model import (
 )
 from policyd_client.obligations import read_obligations
 
+CheckReceipt = Callable[[Decision], Decision]
 MAX_VALID_MS = 60_000
 UNITS = frozenset({"month", "year", "academic-year", "outward-postcode", "postcode-area"})
 """The units of ``generalise`` that this version knows how to explain to its caller."""
@@ -46,15 +48,28 @@ _SENSITIVITY = re.compile(r"A?B?C?D?E?", re.ASCII)
 
 
 def read_answer(
-    question: Question, answer: pb.CheckResponse, *, at_least_epoch: int, sent_at_s: float, clock: Clock
+    question: Question,
+    answer: pb.CheckResponse,
+    *,
+    at_least_epoch: int,
+    sent_at_s: float,
+    clock: Clock,
+    check: CheckReceipt = lambda decision: decision,
+    trouble: Callable[[str], str] = lambda _origin: "",
 ) -> Decision:
     """Return the decision in `answer`, or a refusal that says what was unexpected in it.
 
-    `at_least_epoch` is what was sent with the question, `sent_at_s` the clock just before sending.
-    Never raises for anything that a server can send.
+    `at_least_epoch` is what was sent with the question, `sent_at_s` the clock just before sending. `check`
+    raises ``Unexpected`` unless the receipt proves the decision, and `trouble` says why a log, by its
+    origin, is not trusted when the decision is used. Never raises for anything that a server can send.
     """
+    life = Life(
+        clock,
+        sent_at_s + answer.valid_for_ms / 1000,
+        trouble=lambda: trouble(answer.receipt.origin),
+    )
     try:
-        return _read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s, clock=clock)
+        return check(_read(question, answer, at_least_epoch=at_least_epoch, sent_at_s=sent_at_s, life=life))
     except Unexpected as unexpected:
         return refuse(question, str(unexpected), clock=clock, answer=answer)
 
@@ -85,7 +100,7 @@ def refuse(question: Question, why: str, *, clock: Clock, answer: pb.CheckRespon
 
 
 def _read(
-    question: Question, answer: pb.CheckResponse, *, at_least_epoch: int, sent_at_s: float, clock: Clock
+    question: Question, answer: pb.CheckResponse, *, at_least_epoch: int, sent_at_s: float, life: Life
 ) -> Decision:
     if answer.request_id != question.request_id:
         raise Unexpected(f"it answers question {quote(answer.request_id)}, not `{question.request_id}`")
@@ -98,7 +113,7 @@ def _read(
     obligations = read_obligations(answer, outcome)
     expires_at_s = sent_at_s + answer.valid_for_ms / 1000
     if outcome is not Outcome.WITHHOLD:
-        _check_life(answer.valid_for_ms, elapsed=clock() >= expires_at_s)
+        _check_life(answer.valid_for_ms, elapsed=life.remaining_s() <= 0.0)
     return Decision(
         request_id=answer.request_id,
         decision_id=answer.decision_id,
@@ -114,7 +129,7 @@ def _read(
         ledger_origin=answer.receipt.origin,
         ledger_index=answer.receipt.index,
         expires_at_s=expires_at_s,
-        life=Life(clock, expires_at_s),
+        life=life,
     )
 
 

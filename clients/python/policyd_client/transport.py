@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
+from cryptography import x509
 
 Pem = bytes | str | os.PathLike[str]
 """PEM text as bytes, or the path of a file that holds it."""
@@ -39,14 +40,34 @@ def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem
         if not (host and colon and port.isascii() and port.isdigit()):
             raise ValueError(f"target `{target}` is not host:port")
     credentials = grpc.ssl_channel_credentials(
-        root_certificates=_read_pem(ca, "ca", "CERTIFICATE"),
-        private_key=_read_pem(key, "key", "PRIVATE KEY"),
-        certificate_chain=_read_pem(certificate, "certificate", "CERTIFICATE"),
+        root_certificates=read_pem(ca, "ca", "CERTIFICATE"),
+        private_key=read_pem(key, "key", "PRIVATE KEY"),
+        certificate_chain=read_pem(certificate, "certificate", "CERTIFICATE"),
     )
     return tuple(grpc.secure_channel(target, credentials, options=_OPTIONS) for target in targets)
 
 
-def _read_pem(source: Pem, part: str, label: str) -> bytes:
+def own_spiffe_id(certificate: Pem) -> str:
+    """Return the SPIFFE id that a client certificate names.
+
+    Raises:
+        ValueError: it names none, or several.
+        OSError: the file cannot be read.
+    """
+    pem = read_pem(certificate, "certificate", "CERTIFICATE")
+    try:
+        names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise ValueError(f"`certificate` cannot be read: {error}") from None
+    if len(uris) != 1 or not uris[0].startswith("spiffe://"):
+        raise ValueError("`certificate` names no SPIFFE id, to which receipts are bound")
+    return uris[0]
+
+
+def read_pem(source: Pem, part: str, label: str) -> bytes:
     """Return PEM bytes. grpc falls back to public roots, or to no certificate, where it is given nothing."""
     pem = source if isinstance(source, bytes) else Path(source).read_bytes()
     if b"-----BEGIN " not in pem or f"{label}-----".encode() not in pem:

@@ -121,14 +121,16 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """GetCheckpoint returns the latest signed checkpoint of the log.
+        """GetCheckpoint returns the latest signed checkpoint of the log. It and the two proofs are also for
+        active data services, which hold receipts against it: they tell hashes, and records to their owners.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInclusionProof(self, request, context):
-        """GetInclusionProof proves that one record is in the log (RFC 6962 section 2.1.1).
+        """GetInclusionProof proves that one record is in the log (RFC 6962 section 2.1.1). To a data service
+        any record but its own decisions and reports is NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

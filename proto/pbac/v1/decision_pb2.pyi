@@ -208,18 +208,20 @@ class Rows(_message.Message):
     def __init__(self, years: _Optional[_Iterable[int]] = ..., local_authorities: _Optional[_Iterable[str]] = ..., by_local_authority: _Optional[bool] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("origin", "index", "leaf", "proof", "checkpoint")
+    __slots__ = ("origin", "index", "leaf", "proof", "checkpoint", "checkpoint_number")
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LEAF_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     origin: str
     index: int
     leaf: bytes
     proof: _containers.RepeatedScalarFieldContainer[bytes]
     checkpoint: str
-    def __init__(self, origin: _Optional[str] = ..., index: _Optional[int] = ..., leaf: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[str] = ...) -> None: ...
+    checkpoint_number: int
+    def __init__(self, origin: _Optional[str] = ..., index: _Optional[int] = ..., leaf: _Optional[bytes] = ..., proof: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[str] = ..., checkpoint_number: _Optional[int] = ...) -> None: ...
 
 class BatchCheckRequest(_message.Message):
     __slots__ = ("checks",)
@@ -228,10 +230,12 @@ class BatchCheckRequest(_message.Message):
     def __init__(self, checks: _Optional[_Iterable[_Union[CheckRequest, _Mapping]]] = ...) -> None: ...
 
 class BatchCheckResponse(_message.Message):
-    __slots__ = ("answers",)
+    __slots__ = ("answers", "checkpoints")
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[CheckResponse]
-    def __init__(self, answers: _Optional[_Iterable[_Union[CheckResponse, _Mapping]]] = ...) -> None: ...
+    checkpoints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, answers: _Optional[_Iterable[_Union[CheckResponse, _Mapping]]] = ..., checkpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamChecksRequest(_message.Message):
     __slots__ = ("checks",)
@@ -240,10 +244,12 @@ class StreamChecksRequest(_message.Message):
     def __init__(self, checks: _Optional[_Iterable[_Union[CheckRequest, _Mapping]]] = ...) -> None: ...
 
 class StreamChecksResponse(_message.Message):
-    __slots__ = ("answers",)
+    __slots__ = ("answers", "checkpoints")
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     answers: _containers.RepeatedCompositeFieldContainer[CheckResponse]
-    def __init__(self, answers: _Optional[_Iterable[_Union[CheckResponse, _Mapping]]] = ...) -> None: ...
+    checkpoints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, answers: _Optional[_Iterable[_Union[CheckResponse, _Mapping]]] = ..., checkpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("check",)
@@ -388,18 +394,20 @@ class ListFieldsResponse(_message.Message):
     def __init__(self, decision_id: _Optional[str] = ..., verdicts: _Optional[_Iterable[_Union[VerdictGroup, _Mapping]]] = ..., obligations: _Optional[_Iterable[_Union[Obligation, _Mapping]]] = ..., request_id: _Optional[str] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., policy_digest: _Optional[str] = ..., policy_version: _Optional[int] = ..., epoch: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., trace_id: _Optional[str] = ..., identification_risk: _Optional[int] = ..., sensitivity: _Optional[str] = ...) -> None: ...
 
 class ReportReleaseRequest(_message.Message):
-    __slots__ = ("decision_id", "rows", "obligations_met", "result_digest", "checkpoints")
+    __slots__ = ("decision_id", "rows", "obligations_met", "result_digest", "checkpoints", "report_id")
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     OBLIGATIONS_MET_FIELD_NUMBER: _ClassVar[int]
     RESULT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_ID_FIELD_NUMBER: _ClassVar[int]
     decision_id: str
     rows: int
     obligations_met: _containers.RepeatedScalarFieldContainer[str]
     result_digest: bytes
     checkpoints: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, decision_id: _Optional[str] = ..., rows: _Optional[int] = ..., obligations_met: _Optional[_Iterable[str]] = ..., result_digest: _Optional[bytes] = ..., checkpoints: _Optional[_Iterable[str]] = ...) -> None: ...
+    report_id: str
+    def __init__(self, decision_id: _Optional[str] = ..., rows: _Optional[int] = ..., obligations_met: _Optional[_Iterable[str]] = ..., result_digest: _Optional[bytes] = ..., checkpoints: _Optional[_Iterable[str]] = ..., report_id: _Optional[str] = ...) -> None: ...
 
 class ReportReleaseResponse(_message.Message):
     __slots__ = ("receipt",)

@@ -35,6 +35,7 @@ class DecisionServiceStub:
     with INVALID_ARGUMENT.
 
     Errors: INVALID_ARGUMENT (malformed question), UNAUTHENTICATED (no usable client certificate),
+    NOT_FOUND, PERMISSION_DENIED and ALREADY_EXISTS (ReportRelease alone),
     RESOURCE_EXHAUSTED (message over 1 MiB, or queues full: retry later), DEADLINE_EXCEEDED,
     UNAVAILABLE (this node may not decide now: ask another), UNIMPLEMENTED (not built yet),
     INTERNAL (a fault of ours, with a correlation id and nothing else).
@@ -88,6 +89,7 @@ class DecisionServiceServicer:
     with INVALID_ARGUMENT.
 
     Errors: INVALID_ARGUMENT (malformed question), UNAUTHENTICATED (no usable client certificate),
+    NOT_FOUND, PERMISSION_DENIED and ALREADY_EXISTS (ReportRelease alone),
     RESOURCE_EXHAUSTED (message over 1 MiB, or queues full: retry later), DEADLINE_EXCEEDED,
     UNAVAILABLE (this node may not decide now: ask another), UNIMPLEMENTED (not built yet),
     INTERNAL (a fault of ours, with a correlation id and nothing else).
@@ -137,7 +139,9 @@ class DecisionServiceServicer:
 
     def ReportRelease(self, request, context):
         """ReportRelease records what the data service did after a decision. Only the SPIFFE ID that got
-        the decision may report it, once.
+        the decision may report it, once, at the node whose log holds it. Any other node answers NOT_FOUND.
+        Another caller gets PERMISSION_DENIED, and a second report ALREADY_EXISTS; both are alarms. A
+        decision that permits nothing (withhold, ListFields) has no report: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,6 +198,7 @@ class DecisionService:
     with INVALID_ARGUMENT.
 
     Errors: INVALID_ARGUMENT (malformed question), UNAUTHENTICATED (no usable client certificate),
+    NOT_FOUND, PERMISSION_DENIED and ALREADY_EXISTS (ReportRelease alone),
     RESOURCE_EXHAUSTED (message over 1 MiB, or queues full: retry later), DEADLINE_EXCEEDED,
     UNAVAILABLE (this node may not decide now: ask another), UNIMPLEMENTED (not built yet),
     INTERNAL (a fault of ours, with a correlation id and nothing else).

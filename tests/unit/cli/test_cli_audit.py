@@ -46,7 +46,7 @@ def test_json_has_the_documented_keys(run: Any, log: Path) -> None:
 
     keys = [
         *("origin", "passed", "records", "root", "key_pinned"),
-        *("records_per_s", "of_bare_sha256", "faults"),
+        *("witnessed", "records_per_s", "of_bare_sha256", "faults"),
     ]
     assert list(document) == keys
     assert (document["passed"], document["faults"], document["key_pinned"]) == (True, [], False)
@@ -298,3 +298,28 @@ def test_a_changed_decision_is_shown_with_its_fault(run: Any, log: Path) -> None
     assert result.exit_code == 1
     assert "proof      FAULT: " in result.stdout
     assert "not under the root that is signed" in result.stderr
+
+
+def test_receipts_that_are_not_of_the_log_end_with_1(run: Any, log: Path, tmp_path: Path) -> None:
+    """A journal with a receipt for another record convicts the log, and the record is named."""
+    with LedgerReader(log) as reader:
+        origin, record = reader.origin, reader.record(2)
+        assert record is not None
+        line = {"v": 1, "kind": "leaf", "origin": origin, "index": 2, "leaf_hash": record.leaf_hash.hex()}
+    (tmp_path / "receipts").mkdir()
+    journal = tmp_path / "receipts" / "npd-secure.jsonl"
+    journal.write_text(json.dumps(line) + "\n", "utf-8")
+    true = run("audit", "verify", log, "--receipts", journal.parent)
+    journal.write_text(json.dumps({**line, "index": 3}) + "\n", "utf-8")
+    false = run("audit", "verify", log, "--receipts", journal.parent)
+
+    assert (true.exit_code, false.exit_code) == (0, 1)
+    assert "held      1 checkpoints and receipts of others compared" in true.stdout
+    assert "record 3 is not the one for which `npd-secure.jsonl` line 1 is a receipt" in false.stdout
+
+
+def test_a_directory_without_receipts_ends_with_2(run: Any, log: Path, tmp_path: Path) -> None:
+    """A mistyped path is wrong usage, not a verification that passed."""
+    (tmp_path / "empty").mkdir()
+
+    assert run("audit", "verify", log, "--receipts", tmp_path / "empty").exit_code == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from policyd_client import ExplainedCheck, ExplainedCondition, ExplainedGroup, E
 from support.server import Site
 
 from policyd.cli.explanation import show_explanation
+from policyd.devsetup import LOGS_FILE
+from policyd.identity.keys import create_signing_key
+from policyd.ledger.note import Verifier
 from policyd.reasons import Reason
 from policyd.server import Server
 
@@ -33,6 +38,7 @@ def test_released_in_full_ends_with_0(check: Any) -> None:
     assert "KS4.KS4_ATT8  release" in lines[1]
     assert any(line.startswith("  must: leave out sealed records") for line in lines)
     assert lines[-1].startswith("  ledger policyd.test/policyd/node-1 index ")
+    assert re.search(r", proved in the checkpoint of \d+ records$", lines[-1])
     assert result.stderr == ""
 
 
@@ -77,7 +83,7 @@ def test_json_has_the_documented_keys(check: Any) -> None:
     for verdict in document["verdicts"].values():
         assert list(verdict) == ["effect", "reason", "rule", "transform"]
         assert verdict["reason"] in set(Reason)
-    assert list(document["ledger"]) == ["origin", "index"]
+    assert list(document["ledger"]) == ["origin", "index", "checkpoint"]
 
 
 REFUSED_AS_A_WHOLE = """\
@@ -214,6 +220,29 @@ def test_no_node_there_ends_with_4(run: Any, site: Site) -> None:
     assert result.exit_code == 4
     assert result.stdout == ""
     assert result.stderr.startswith("no decision: policyd was unavailable for 0.3 s")
+
+
+def test_without_the_trusted_logs_nothing_is_asked(run: Any, site: Site, tmp_path: Path) -> None:
+    """The file is named, with the command that makes it; a decision without proof is no way out."""
+    data = shutil.copytree(site.data, tmp_path / "data")
+    (data / LOGS_FILE).unlink()
+
+    result = run("check", "--data", data, *GOOD, "--field", "KS4.KS4_ATT8")
+
+    assert result.exit_code == 2
+    assert f"{LOGS_FILE}` is missing: `policyd dev --data {data}` makes it" in result.stderr
+
+
+def test_a_log_with_another_key_is_no_decision(run: Any, site: Site, server: Server, tmp_path: Path) -> None:
+    """A node that signs with a key that nobody pinned has decided nothing."""
+    data = shutil.copytree(site.data, tmp_path / "data")
+    other = Verifier(site.config.origin, create_signing_key(tmp_path / "other.key").private.public_key())
+    (data / LOGS_FILE).write_text(f"log {other.vkey}\n", "utf-8")
+
+    result = run("check", "--data", data, "--address", server.address, *GOOD, "--field", "KS4.KS4_ATT8")
+
+    assert result.exit_code == 4
+    assert "is not signed by the pinned key" in result.stderr
 
 
 def test_a_malformed_question_ends_with_4_and_the_servers_words(check: Any) -> None:

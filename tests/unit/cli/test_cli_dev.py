@@ -13,6 +13,9 @@ import pytest
 from support.server import POLICY, POLICYD, Process, make_site, stub
 
 from policyd.config import read_config
+from policyd.devsetup import LOGS_FILE
+from policyd.identity.keys import load_signing_key
+from policyd.ledger.note import Verifier
 
 COMMANDS = {"audit", "catalogue", "check", "demo", "dev", "policy", "registry", "serve"}
 
@@ -43,6 +46,19 @@ def test_dev_again_keeps_what_is_there(run: Any, tmp_path: Path) -> None:
         path: content for path, content in kept.items() if path != renewed
     }
     assert (data / "tls" / "server.pem").read_bytes() != old
+
+
+def test_dev_pins_the_log_that_the_node_will_sign(run: Any, tmp_path: Path) -> None:
+    """Clients of this directory find the key of its log; a pin that is there is never replaced."""
+    data = tmp_path / "data"
+    run("dev", "--data", data, "--policy", POLICY)
+    made = (data / LOGS_FILE).read_text("utf-8")
+    key = load_signing_key(data / "keys" / "ledger.key").private.public_key()
+    (data / LOGS_FILE).write_text("log another\n", "utf-8")
+    run("dev", "--data", data, "--policy", POLICY)
+
+    assert made == f"log {Verifier(read_config(data).origin, key).vkey}\nquorum none\n"
+    assert (data / LOGS_FILE).read_text("utf-8") == "log another\n"
 
 
 def test_private_files_are_private(run: Any, tmp_path: Path) -> None:

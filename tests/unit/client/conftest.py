@@ -55,6 +55,7 @@ def connect(party: Party) -> Iterator[Callable[..., PolicyClient]]:
             "ca": party.authority.certificate_pem,
             "certificate": party.client.certificate_pem,
             "key": party.client.key_pem,
+            "receipts": "off",
             "default_deadline_s": 10.0,
         }
         client = PolicyClient(targets, **{**arguments, **changes})

@@ -132,9 +132,24 @@ def test_request_ids_are_fresh(serve: Serve, connect: Connect) -> None:
     assert {len(request.request_id) for request in node.asked} == {32}
 
 
+AGAIN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.mark.parametrize("code", AGAIN, ids=lambda code: code.name)
+def test_a_node_that_is_away_or_stops_is_passed_over(
+    code: grpc.StatusCode, serve: Serve, connect: Connect
+) -> None:
+    """UNAVAILABLE, and a call that the node itself ended, lead to the next node with the same question."""
+    stops, stands = Decisions(fail(code)), Decisions(lambda request, _: good_answer(request))
+    decision = connect([serve(decisions=stops), serve(decisions=stands)]).check(**ASK)
+
+    assert not decision.unexpected
+    assert [request.request_id for request in (*stops.asked, *stands.asked)] == [decision.request_id] * 2
+
+
 @pytest.mark.parametrize(
     "code",
-    [c for c in grpc.StatusCode if c not in (grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE)],
+    [code for code in grpc.StatusCode if code not in (grpc.StatusCode.OK, *AGAIN)],
     ids=lambda code: code.name,
 )
 def test_every_error_but_unavailable_is_no_decision_at_once(

@@ -10,7 +10,18 @@ import pytest
 from client_rig import ASK, good_answer
 from google.protobuf.json_format import ParseDict
 from pbac.v1 import decision_pb2 as pb
-from policyd_client import AlreadyUsed, Decision, Expired, Outcome, Question, Step, StepKind, Withheld
+from policyd_client import (
+    AlreadyReported,
+    AlreadyUsed,
+    Decision,
+    Expired,
+    Outcome,
+    Question,
+    Step,
+    StepKind,
+    Withheld,
+)
+from policyd_client.model import Life
 from policyd_client.reading import read_answer
 
 
@@ -68,6 +79,49 @@ def test_a_decision_is_good_for_one_query() -> None:
         assert used is decision
     with pytest.raises(AlreadyUsed, match="was used for a query already"):
         decision.use()
+
+
+def test_a_decision_of_a_log_that_is_not_trusted_any_more_is_not_used() -> None:
+    """A fork that is found after the answer came stops its use all the same."""
+    trouble = [""]
+    request = pb.CheckRequest(request_id="r", fields=ASK["fields"])
+    decision = read_answer(
+        Question(**ASK, request_id="r"),
+        good_answer(request),
+        at_least_epoch=0,
+        sent_at_s=0.0,
+        clock=lambda: 0.0,
+        trouble=lambda origin: trouble[0] and f"{origin} {trouble[0]}",
+    )
+    trouble[0] = "forked"
+
+    with pytest.raises(Withheld, match="node-1 forked"):
+        decision.use()
+    trouble[0] = ""
+    decision.use()
+
+
+def test_a_decision_is_reported_once_until_it_arrives() -> None:
+    """The same report, under the same id, as often as it fails; never another after it arrived."""
+    life = Life(lambda: 0.0, 60.0)
+    life.spend("d")
+    first = life.begin_report("d", rows=1)
+    with pytest.raises(AlreadyReported):
+        life.begin_report("d", rows=1)
+    life.report_failed()
+
+    assert life.begin_report("d", rows=1) == first
+    assert len(first) == 32
+
+
+def test_what_was_reported_as_given_up_cannot_be_used() -> None:
+    """A report of no rows ends the decision, whether it arrived or not."""
+    life = Life(lambda: 0.0, 60.0)
+    life.begin_report("d", rows=0)
+    life.report_failed()
+
+    with pytest.raises(AlreadyUsed):
+        life.spend("d")
 
 
 def test_a_copy_of_a_decision_is_not_a_second_one() -> None:

@@ -117,8 +117,8 @@ def test_integers_out_of_range_have_no_encoding(number: int) -> None:
 
 
 def test_the_client_imports_nothing_of_the_server() -> None:
-    """policyd_client stands alone: gRPC, protobuf, the protocol and the standard library."""
-    allowed = {"google", "grpc", "pbac", "policyd_client"}
+    """policyd_client stands alone: gRPC, protobuf, the protocol, cryptography, the standard library."""
+    allowed = {"cryptography", "google", "grpc", "pbac", "policyd_client"}
     package = Path(policyd_client.__file__).parent
     outside = set()
     for module in package.glob("*.py"):

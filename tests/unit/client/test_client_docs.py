@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
+import policyd_client.errors
 import pytest
-from client_rig import SIGNED, Decisions, Party, good_answer
-from policyd_client import AlreadyUsed
+from policyd_client import AlreadyReported, AlreadyUsed
+from support.server import make_site, serving
+
+from policyd.devsetup import client_credentials, trusted_logs
 
 PAGE = (Path(__file__).parents[3] / "docs/client.md").read_text(encoding="utf-8")
 
 
-def test_the_start_on_the_page_runs(
-    serve: Callable[..., str], party: Party, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first program of the page asks a real server, and its decision is spent afterwards."""
-    party.client.write(tmp_path, name="client")
-    (tmp_path / "ca.pem").write_bytes(party.authority.certificate_pem)
+def test_the_start_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first program of the page asks a real node; its decision is spent and reported afterwards."""
+    site = make_site(tmp_path / "data")
+    client_credentials(site.config, site.spiffe_id()).write(tmp_path, name="client")
+    (tmp_path / "ca.pem").write_bytes(site.config.tls.authority.read_bytes())
+    (tmp_path / "logs.tlog-policy").write_bytes(trusted_logs(site.config).read_bytes())
     monkeypatch.chdir(tmp_path)
-    node = Decisions(lambda request, _: good_answer(request))
     program = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert program is not None
-    names: dict[str, object] = {"token": SIGNED, "run_query": lambda: [("row",)]}
+    names: dict[str, object] = {
+        "token": site.token(),
+        "run_query": lambda: [("row",)],
+        "key_of_our_own": bytes(32),
+    }
 
-    exec(program[1].replace("127.0.0.1:50151", serve(decisions=node)), names)  # noqa: S102  # our own page
+    with serving(site) as node:
+        exec(program[1].replace("127.0.0.1:50151", node.address), names)  # noqa: S102  # our own page
 
     assert names["rows"] == [("row",)]
-    assert [list(request.fields) for request in node.asked] == [["KS4.KS4_ATT8"]]
+    assert [leaf["kind"] for leaf in site.leaves()][-2:] == ["decision", "release"]
+    assert (tmp_path / "journal.jsonl").exists()
     with pytest.raises(AlreadyUsed):
         names["decision"].use()  # type: ignore[attr-defined]  # what the program left behind
+    with pytest.raises(AlreadyReported):
+        names["decision"].life.begin_report("", rows=0)  # type: ignore[attr-defined]
 
 
 def test_the_page_names_every_error() -> None:
     """Each exception of the client stands in the table of errors."""
-    for name in ("Withheld", "NoDecision", "AlreadyUsed", "Expired", "SealsNotLive"):
+    errors = [each for each in vars(policyd_client.errors).values() if isinstance(each, type)]
+    names = [each.__name__ for each in errors if issubclass(each, Exception)]
+
+    assert len(names) == 7
+    for name in names:
         assert f"| `{name}` |" in PAGE

@@ -12,6 +12,7 @@ from policyd_client import (
     Action,
     Decision,
     NoDecision,
+    NotReported,
     Obligations,
     Outcome,
     SealsNotLive,
@@ -48,6 +49,14 @@ class OneDecision:
         self._obligations = obligations
         self._outcome = outcome
         self._life = Life(clock or Clock(), 60.0)
+        self.reports: list[dict[str, Any]] = []
+        self.report_fails = False
+
+    def report_release(self, decision: Decision, *, rows: int, **report: Any) -> None:
+        decision.life.begin_report(decision.decision_id, rows=rows)
+        self.reports.append({"rows": rows, **report})
+        if self.report_fails:
+            raise NotReported("the release is not recorded", code="UNAVAILABLE")
 
     def check(self, **question: Any) -> Decision:
         self.asked.append(question)
@@ -229,6 +238,34 @@ def test_a_decision_serves_one_query(database: Path) -> None:
     second = ask(database, client)
     assert second.rows == ()
     assert "used for a query already" in second.withheld
+
+
+def test_what_leaves_is_reported_first(database: Path) -> None:
+    """Rows, the obligations met here and a keyed digest of the result are on record before rows go on."""
+    client = OneDecision(Obligations(exclude_sealed_epoch=4, retention_days=30))
+
+    assert len(ask(database, client).rows) == 3
+    (report,) = client.reports
+    assert (report["rows"], report["obligations_met"]) == (3, ["exclude_sealed"])
+    assert len(report["result_digest"]) == 32
+
+
+def test_without_a_record_of_the_release_there_is_none(database: Path) -> None:
+    """A report that does not arrive withholds the rows that the query found."""
+    client = OneDecision(Obligations(exclude_sealed_epoch=4))
+    client.report_fails = True
+    answer = ask(database, client)
+
+    assert answer.rows == ()
+    assert answer.withheld == "the release is not recorded"
+
+
+def test_a_query_that_was_given_up_is_reported_with_no_rows(database: Path) -> None:
+    """Nothing stays open in the ledger because a data service changed its mind."""
+    client = OneDecision(Obligations(exclude_sealed_epoch=4))
+
+    assert ask(database, client, seals=Seals(None)).withheld
+    assert client.reports == [{"rows": 0}]
 
 
 def test_a_decision_that_is_too_old_serves_none(database: Path) -> None:

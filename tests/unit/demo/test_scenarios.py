@@ -18,7 +18,7 @@ from policyd.demo.run import DemoResult, run_scenarios
 from policyd.demo.scenarios import SCENARIOS
 from policyd.demo.story import WIDTH
 from policyd.demo.synthetic import make_database
-from policyd.devsetup import client_files, local_issuer, set_up
+from policyd.devsetup import client_files, local_issuer, set_up, trusted_logs
 from policyd.identity.keys import load_signing_key
 from policyd.model import Registry
 from policyd.registry.change import draft_registry, draft_seals
@@ -79,6 +79,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                     ca=files.authority,
                     certificate=files.certificate,
                     key=files.key,
+                    logs=trusted_logs(config),
+                    journal=data / f"{name}.jsonl",
                     default_deadline_s=10.0,
                 )
             )

@@ -85,11 +85,7 @@ def test_look_up_by_decision_id_uses_the_index(log: Path) -> None:
     """Finding a decision does not read the whole log."""
     connection = store.open_for_reading(log)
     try:
-        plan = str(
-            connection.execute(
-                f"EXPLAIN QUERY PLAN {store.SELECT} WHERE decision_id = ? AND decision_id != ''", ("x",)
-            ).fetchall()
-        )
+        plan = str(connection.execute(f"EXPLAIN QUERY PLAN {store.FIND}", ("x", "decision")).fetchall())
     finally:
         connection.close()
 
