@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from policyd.cli.audit_erase import erase_command
+from policyd.cli.audit_replay import replay
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import json_option, print_json, read_text
 from policyd.ledger.verify import verify
@@ -59,3 +61,7 @@ def verify_command(directory: Path, *, key: str | None, since: Path | None, as_j
 def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r{done:,} of {total:,} records", nl=done == total, err=True)
+
+
+audit.add_command(erase_command)
+audit.add_command(replay)

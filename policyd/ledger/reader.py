@@ -24,6 +24,7 @@ class StoredRecord:
     leaf: bytes
     private: bytes
     columns: IndexColumns
+    detail: bytes = b""
 
     @property
     def leaf_hash(self) -> bytes:
@@ -61,8 +62,10 @@ class LedgerReader:
 
     def find_decision(self, decision_id: str) -> StoredRecord | None:
         """Return the record of a decision, or None."""
-        # The second condition lets SQLite use the partial index.
-        return self._one(f"{store.SELECT} WHERE decision_id = ? AND decision_id != ''", decision_id)
+        # The last condition lets SQLite use the partial index.
+        return self._one(
+            f"{store.SELECT} WHERE decision_id = ? AND kind = 'decision' AND decision_id != ''", decision_id
+        )
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[StoredRecord]:
         """Yield records in index order from `start` to before `stop`, in pages; None: to the end."""
@@ -76,6 +79,17 @@ class LedgerReader:
             if len(rows) < _PAGE:
                 return
             start = rows[-1][0] + 1
+
+    def holds_decisions(self) -> bool:
+        """Return whether there is a record of a decision."""
+        with self._lock:
+            row = self._connection.execute("SELECT 1 FROM record WHERE decision_id != '' LIMIT 1").fetchone()
+        return row is not None
+
+    def key_numbers(self, start: int) -> set[int]:
+        """Return the numbers of the record keys that the details from an index on are sealed under."""
+        with self._lock:
+            return store.key_numbers(self._connection, start)
 
     def highest_epoch(self) -> int:
         """Return the highest epoch that the newest records speak of as applied, 0 where none does.
@@ -152,4 +166,5 @@ class LedgerReader:
 def _stored(row: tuple[object, ...]) -> StoredRecord:
     leaf, private, _ = store.parts_of(row)
     columns = IndexColumns(*store.columns_in(row))  # type: ignore[arg-type]  # STRICT columns of these types
-    return StoredRecord(index=int(str(row[0])), leaf=leaf, private=private, columns=columns)
+    detail = store.detail_of(row)
+    return StoredRecord(index=int(str(row[0])), leaf=leaf, private=private, columns=columns, detail=detail)

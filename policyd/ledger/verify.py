@@ -154,7 +154,7 @@ def check_row(row: store.Row, frontier: merkle.Frontier) -> None:
             f"(from {index + 1 - 2 ** (len(completed) - 1)}) is not the stored one"
         )
     try:
-        columns = columns_of(leaf, private)
+        columns = columns_of(leaf, private, detail=store.detail_of(row))
     except LedgerCorrupt as error:
         raise LedgerCorrupt(f"record {index}: {error}") from None
     for name, stored in zip(store.COLUMNS, store.columns_in(row), strict=True):

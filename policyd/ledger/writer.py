@@ -314,7 +314,7 @@ class Ledger:
             self._grown.notify_all()
         group.done.set()
         self._unmoved_bytes += sum(
-            len(entry.leaf) + 512 for ticket in group.tickets for entry in ticket.entries
+            len(entry.leaf) + len(entry.detail) + 512 for ticket in group.tickets for entry in ticket.entries
         )
 
     def _keep_up(self) -> None:

@@ -56,7 +56,8 @@ def make_entry() -> Entry:
         spiffe_id="spiffe://policyd.test/data-service/npd-secure",
         valid_for_ms=60_000,
         key=bytes(32),
-        unknown_names=[],
+        requester="9f" * 32,
+        detail=bytes(8) + os.urandom(600),
     )
 
 

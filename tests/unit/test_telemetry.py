@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from policyd import names, telemetry
 from policyd.ledger.change_record import Stage, state_change_record
-from policyd.ledger.decision_record import decision_record, pseudonym
+from policyd.ledger.decision_record import decision_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup
@@ -59,7 +59,9 @@ DECISION = Decision(
     policy_version=3,
     epoch=7,
     at=AT,
+    unknown=("A.pupil_17",),
 )
+PSEUDONYM = "9f" * 32
 
 
 def make_entry(number: int, **other: Any) -> Entry:
@@ -72,7 +74,8 @@ def make_entry(number: int, **other: Any) -> Entry:
         "spiffe_id": "spiffe://policyd.test/data-service/npd-secure",
         "valid_for_ms": 60_000,
         "key": bytes(32),
-        "unknown_names": ["A.pupil_17"],
+        "requester": PSEUDONYM,
+        "detail": b"sealed",
     }
     return decision_record(DECISION, **(values | other))
 
@@ -215,7 +218,7 @@ def test_span_says_what_the_record_says(ledger: Ledger, collector: Collector) ->
     assert have["pbac.decision.policy.version"] == 3
     assert have["pbac.decision.ledger.leaf_hash"] == receipts.leaf_hashes[0].hex()
     assert have["rpc.method"] == "pbac.v1.DecisionService/Check"
-    assert have["enduser.pseudo.id"] == pseudonym(bytes(32), "researcher-1")
+    assert have["enduser.pseudo.id"] == PSEUDONYM
 
 
 def test_no_person_and_no_name_asked_for_is_exported(ledger: Ledger, collector: Collector) -> None:
