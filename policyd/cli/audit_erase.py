@@ -51,6 +51,8 @@ def erase_command(
     """
     if sum((requester is not None, bool(decisions), lost)) != 1:
         raise click.UsageError("give one of --requester, --decision and --lost")
+    if lost and plan_only:
+        raise click.UsageError("--plan goes with --requester or --decision")
     if backups_until:
         try:
             clock.parse_instant(backups_until)

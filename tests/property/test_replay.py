@@ -124,6 +124,21 @@ def test_every_drawn_decision_replays_byte_for_byte(tmp_path: Path, keys: KeySto
     assert len(reasons) >= 15
 
 
+def test_decisions_hand_out_the_names_that_are_no_field(tmp_path: Path) -> None:
+    """Exactly the names that resolve to nothing, fields first, whatever the verdict on them was."""
+    found: Counter[bool] = Counter()
+    for world, decider in deciders(tmp_path, worlds=12):
+        resolve = decider.snapshot.policy.index.resolve
+        for request, now in world.questions:
+            asked = (*request.claimed.fields, *request.claimed.used_fields)
+
+            decision = decider.decide(request, now)
+
+            assert decision.unknown == tuple(name for name in asked if resolve(name) is None)
+            found[bool(decision.unknown and decision.groups[0].reason is not Reason.FIELD_UNKNOWN)] += 1
+    assert found[True] > 10
+
+
 def test_a_detail_says_what_was_asked_and_read(tmp_path: Path) -> None:
     """What is written is read back as it was, and read again it is written alike."""
     for world, decider in deciders(tmp_path, worlds=4):

@@ -302,13 +302,14 @@ def test_lost_keys_are_put_on_record(run: Any, site: Site) -> None:
     [
         (("--why", "x"), "give one of --requester, --decision and --lost"),
         (("--why", "x", "--requester", "r", "--lost"), "give one of"),
+        (("--why", "x", "--lost", "--plan"), "--plan goes with --requester or --decision"),
         (("--requester", "researcher-1"), "Missing option '--why'"),
         (("--requester", "researcher-1", "--why", "Researcher-1 asked"), "names the person"),
         (("--decision", "some-id", "--why", "x"), "no decision `some-id`"),
         (("--requester", "researcher-1", "--why", "two\nlines"), "one line"),
         (("--requester", "researcher-1", "--why", "x", "--backups-until", "soon"), "not an instant"),
     ],
-    ids=["nothing", "two", "why", "name", "unknown", "lines", "date"],
+    ids=["nothing", "two", "lost", "why", "name", "unknown", "lines", "date"],
 )
 def test_wrong_usage_of_erase_is_said(run: Any, site: Site, arguments: tuple[str, ...], text: str) -> None:
     """Nothing is erased unless it is clear what, and why, in words that may stay for ever."""
