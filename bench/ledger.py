@@ -29,8 +29,8 @@ from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outc
 from policyd.reasons import Reason
 
 ORIGIN = "policyd.test/bench"
-DETAIL = b"x" * 2_200
-"""A question for five fields with its facts: see test_the_detail_of_a_usual_question_is_small."""
+DETAIL = b"x" * 1_920
+"""A usual question with its facts: see test_the_detail_of_a_usual_question_is_small."""
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 DECISION = Decision(
     outcome=Outcome.PARTIAL,
