@@ -18,18 +18,24 @@ from time import perf_counter
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policyd import clock, ids, merkle
+from policyd.identity.keys import create_wrapping_key
 from policyd.ledger import store
 from policyd.ledger.decision_record import decision_record
+from policyd.ledger.detail import seal
 from policyd.ledger.entry import Entry
 from policyd.ledger.proving import place_of
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.tile_export import export
 from policyd.ledger.tile_verify import verify_tiles
+from policyd.ledger.vault import Vault
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outcome, VerdictGroup
 from policyd.reasons import Reason
 
+ORIGIN = "policyd.test/bench"
+DETAIL = b"x" * 1_920
+"""A usual question with its facts: see test_the_detail_of_a_usual_question_is_small."""
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 DECISION = Decision(
     outcome=Outcome.PARTIAL,
@@ -66,18 +72,21 @@ class Figures:
     p99_ms: float
 
 
-def make_entry() -> Entry:
+def make_entry(vault: Vault) -> Entry:
+    """Make a record as a node does: a pseudonym, a key of its own, and a sealed detail of usual size."""
+    decision_id, key = ids.decision_id(), vault.take(timeout_s=60.0)
     return decision_record(
         replace(DECISION, at=clock.now()),
-        decision_id=ids.decision_id(),
+        decision_id=decision_id,
         trace_id=ids.trace_id(),
         span_id=ids.span_id(),
         request_digest=bytes(32),
         answer_digest=bytes(32),
         spiffe_id="spiffe://policyd.test/data-service/npd-secure",
         valid_for_ms=60_000,
-        key=bytes(32),
-        unknown_names=[],
+        key=key.secret,
+        requester=vault.pseudonym(DECISION.requester),
+        detail=seal(DETAIL, key, origin=ORIGIN, decision_id=decision_id),
     )
 
 
@@ -135,17 +144,22 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         directory = Path(name)
-        begun_s = perf_counter()
-        entries = [make_entry() for _ in range(4_000)]
-        print(
-            f"make a record ({len(entries[0].leaf)} bytes): {(perf_counter() - begun_s) / 4_000 * 1e6:.0f} µs"
-        )
-        bare = {group: bare_sqlite(directory, entries, group=group) for group in (1, 64)}
-        for group, rate in bare.items():
-            print(f"bare SQLite, one thread, {group:>2} rows a commit: {rate:>8,.0f} rows/s")
-        with Ledger.open(directory / "log", origin="policyd.test/bench", signing_key=KEY) as ledger:
+        master = create_wrapping_key(directory / "detail.key")
+        with (
+            Ledger.open(directory / "log", origin=ORIGIN, signing_key=KEY) as ledger,
+            Vault.open(ledger, master=master, pseudonym_key=bytes(32)) as vault,
+        ):
+            begun_s = perf_counter()
+            entries = [make_entry(vault) for _ in range(4_000)]
+            print(
+                f"make a record ({len(entries[0].leaf)} bytes, detail {len(entries[0].detail)}): "
+                f"{(perf_counter() - begun_s) / 4_000 * 1e6:.0f} µs"
+            )
+            bare = {group: bare_sqlite(directory, entries, group=group) for group in (1, 64)}
+            for group, rate in bare.items():
+                print(f"bare SQLite, one thread, {group:>2} rows a commit: {rate:>8,.0f} rows/s")
             for threads, group in ((1, 1), (8, 1), (64, 64)):
-                have = measure(lambda: ledger.append([make_entry()]), threads, seconds=options.seconds)
+                have = measure(lambda: ledger.append([make_entry(vault)]), threads, seconds=options.seconds)
                 print(
                     f"ledger, {threads:>2} threads: {have.rate:>8,.0f} records/s, "
                     f"p50 {have.p50_ms:.2f} ms, p99 {have.p99_ms:.2f} ms; "
@@ -157,7 +171,7 @@ def main() -> None:
                 ledger.proof(index, size)
             proofs = len(range(0, size, max(1, size // 500)))
             print(f"inclusion proof in {size:,}, stored: {(perf_counter() - begun_s) / proofs * 1e6:.0f} µs")
-            receipts = ledger.append([make_entry() for _ in range(500)])
+            receipts = ledger.append([make_entry(vault) for _ in range(500)])
             begun_s = perf_counter()
             for offset in range(500):
                 receipts.proof(offset)

@@ -76,6 +76,11 @@ class Config:
         return self.data / "state.db"
 
     @property
+    def policies(self) -> Path:
+        """The directory of the policy sets that were in force here, by digest."""
+        return self.data / "policy"
+
+    @property
     def origin(self) -> str:
         """The name of this node's log."""
         return f"{self.trust_domain}/policyd/{self.node}"

@@ -6,6 +6,7 @@ For development and the demo. In production an operator's own authority and issu
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from policyd import clock
 from policyd.config import DEFAULT_ADDRESS, FILE, Config, read_config
 from policyd.errors import ConfigError, SourceError
 from policyd.identity.issuer import JWKS_FILE, LocalIssuer
-from policyd.identity.keys import create_mac_key, create_signing_key, load_signing_key
+from policyd.identity.keys import create_mac_key, create_signing_key, create_wrapping_key, load_signing_key
 from policyd.identity.pki import Authority, Credentials, open_authority
 from policyd.ledger.note import Verifier
 
@@ -49,11 +50,15 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
     except OSError as error:
         raise ConfigError(f"cannot make {error.filename}: {error.strerror}") from None
     LocalIssuer.open(data / "issuer", name=ISSUER)
-    for name, create in (("node", create_signing_key), ("ledger", create_signing_key)):
+    makers: dict[str, Callable[[Path], object]] = {
+        "node": create_signing_key,
+        "ledger": create_signing_key,
+        "pseudonym": create_mac_key,
+        "detail": create_wrapping_key,
+    }
+    for name, make in makers.items():
         if not (data / "keys" / f"{name}.key").exists():
-            create(data / "keys" / f"{name}.key")
-    if not (data / "keys" / "pseudonym.key").exists():
-        create_mac_key(data / "keys" / "pseudonym.key")
+            make(data / "keys" / f"{name}.key")
     config = _read_or_write_config(data, policy=policy, address=address)
     _write_trusted_logs(config)
     now = clock.now()

@@ -313,7 +313,8 @@ class Decision:
     ``requester``, ``organisation``, ``data_service``, ``agreement`` and ``gateway`` are registered
     ids, empty where the question never got that far. ``purposes`` are the declared purposes that
     exist. ``identification_risk`` is the lowest (worst) over all known fields asked, 0 when there
-    are none; ``sensitivity`` the union of their letters, sorted.
+    are none; ``sensitivity`` the union of their letters, sorted. ``unknown`` are the names that are no
+    field of the catalogue, fields first, whatever the verdict on them.
     """
 
     outcome: Outcome
@@ -333,3 +334,4 @@ class Decision:
     policy_version: int
     epoch: int
     at: Instant
+    unknown: tuple[str, ...] = ()

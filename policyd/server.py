@@ -28,7 +28,7 @@ from pbac.v1 import (
 from policyd import clock
 from policyd.config import Config
 from policyd.errors import ConfigError
-from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key
+from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key, load_wrapping_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
 from policyd.interceptors.deadline import DeadlineInterceptor
@@ -38,13 +38,15 @@ from policyd.interceptors.limits import LimitsInterceptor
 from policyd.interceptors.tracing import TracingInterceptor
 from policyd.ledger.cosign import BackgroundCosigner, Cosigner
 from policyd.ledger.note import Verifier, WitnessVerifier
+from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
-from policyd.policy.load import load_policy_set
+from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
 from policyd.registry.store import EmbeddedStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
+from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
 from policyd.service.seal_service import SealServicer
 from policyd.state import StateFollower, activate, current_of
@@ -143,9 +145,10 @@ class Server:
 
     def _compose(self, stack: ExitStack) -> None:
         config = self.config
-        self.policy: PolicySet = load_policy_set(config.policy)
+        self.policy: PolicySet = adopt(config.policy, config.policies)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
+        master = load_wrapping_key(config.keys / "detail.key")
         signer = load_signing_key(config.keys / "node.key")
         ledger_key = load_signing_key(config.keys / "ledger.key")
         config.ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -159,16 +162,22 @@ class Server:
             background = BackgroundCosigner(self.ledger, cosigner)
             background.start()
             stack.callback(background.stop)
+        vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
         store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
         state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
         self.node = Node(
             current_of(self.policy, state),
-            ledger=self.ledger,
+            recorder=Recorder(self.ledger, vault),
             verifier=self._verifier,
-            pseudonym_key=pseudonyms.secret,
         )
         follower = StateFollower(
-            self.node, store, state=state, policy=self.policy, directory=config.policy, ledger=self.ledger
+            self.node,
+            store,
+            state=state,
+            policy=self.policy,
+            directory=config.policy,
+            archive=config.policies,
+            ledger=self.ledger,
         )
         self._project_spans(stack)
         self._listen(stack)

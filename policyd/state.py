@@ -10,13 +10,13 @@ from policyd import clock
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
-from policyd.ledger.change_record import Stage, state_change_record
+from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
-from policyd.policy.load import load_policy_set
+from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
-from policyd.registry.change import Activation, Change, Draft, State, draft_activation
+from policyd.registry.change import Activation, Change, Draft, State, draft_activation, read_body
 from policyd.registry.store import EmbeddedStore, Update
 from policyd.service.node import Current, Node
 
@@ -41,14 +41,24 @@ def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: s
         if state.activation == wanted:
             return state
         draft = draft_activation(wanted, who=node, why=why, at=clock.now())
-        _record(ledger, draft, stage=Stage.INTENDED, epoch=state.epoch + 1)
+        ledger.append([_entry(draft, stage=Stage.INTENDED, epoch=state.epoch + 1)])
         try:
             epoch = store.append(draft, state.epoch)
         except StateConflict:
             continue
-        _record(ledger, draft, stage=Stage.IN_FORCE, epoch=epoch)
-        return store.load()
+        admitted, now = _admitted(store, state)
+        ledger.append([_entry(draft, stage=Stage.IN_FORCE, epoch=epoch, chain_hash=admitted.chain_hash)])
+        return now
     raise StateConflict("the state keeps changing; try again when it is quiet")
+
+
+def _admitted(store: EmbeddedStore, before: State) -> tuple[Change, State]:
+    """Return the change that was just admitted after `before`, and the state by now."""
+    with store.follow(before) as follower:
+        update = follower.poll(0.0)
+    if update is None:
+        raise StateCorrupt(f"change {before.epoch + 1} was admitted and is not there; restore the state")
+    return update.changes[0], update.state
 
 
 def current_of(policy: PolicySet, state: State) -> Current:
@@ -69,12 +79,14 @@ class StateFollower:
         state: State,
         policy: PolicySet,
         directory: Path,
+        archive: Path,
         ledger: Ledger,
     ) -> None:
         self._node = node
         self._ledger = ledger
         self._policy = policy
         self._directory = directory
+        self._archive = archive
         self._follower = store.follow(state)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
@@ -125,14 +137,17 @@ class StateFollower:
             self._policy = self._find(activation)
         current = current_of(self._policy, state)
         self._ledger.append(
-            [_entry(change.draft, stage=Stage.APPLIED, epoch=change.epoch) for change in changes]
+            [
+                _entry(change.draft, stage=Stage.APPLIED, epoch=change.epoch, chain_hash=change.chain_hash)
+                for change in changes
+            ]
         )
         self._node.move_to(current)
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
     def _find(self, activation: Activation | None) -> PolicySet:
         """Load the policy set that was put in force; only the one in the configured place is known."""
-        policy = load_policy_set(self._directory)
+        policy = adopt(self._directory, self._archive)
         wanted = "none" if activation is None else activation.policy_digest
         if policy.digest != wanted:
             raise StateCorrupt(
@@ -155,11 +170,20 @@ def _refuse_older(ledger: Ledger, state: State) -> None:
         )
 
 
-def _record(ledger: Ledger, draft: Draft, *, stage: Stage, epoch: int) -> None:
-    ledger.append([_entry(draft, stage=stage, epoch=epoch)])
-
-
-def _entry(draft: Draft, *, stage: Stage, epoch: int) -> Entry:
+def _entry(draft: Draft, *, stage: Stage, epoch: int, chain_hash: bytes = b"") -> Entry:
+    content = read_body(draft)
+    if isinstance(content, Activation):
+        return activation_record(
+            policy_digest=content.policy_digest,
+            policy_version=content.policy_version,
+            stage=stage,
+            epoch=epoch,
+            body_digest=draft.digest,
+            who=draft.who,
+            why=draft.why,
+            at=clock.now(),
+            chain_hash=chain_hash,
+        )
     return state_change_record(
         draft.kind.value,
         stage=stage,
@@ -168,6 +192,7 @@ def _entry(draft: Draft, *, stage: Stage, epoch: int) -> Entry:
         who=draft.who,
         why=draft.why,
         at=clock.now(),
+        chain_hash=chain_hash,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from policyd.cli.audit_erase import erase_command
 from policyd.cli.audit_export import export_command
 from policyd.cli.audit_prove import prove_command, verify_proof_command
+from policyd.cli.audit_replay import replay
 from policyd.cli.audit_show import show_command
 from policyd.cli.audit_spans import spans
 from policyd.cli.audit_trace import trace
@@ -26,5 +28,7 @@ for command in (
     export_command,
     trace,
     spans,
+    replay,
+    erase_command,
 ):
     audit.add_command(command)

@@ -51,6 +51,7 @@ def decide(
         entitlement = entitle(snapshot, request, now=now)
     claimed = request.claimed
     batches = _sort(snapshot, entitlement, claimed)
+    unknown = _unknown(claimed, batches)
     whole = entitlement.refusal
     if whole is None and any(_wildcard(claimed, batch) for batch in batches if batch.grade is _UNKNOWN):
         whole = _WILDCARD
@@ -79,6 +80,7 @@ def decide(
         groups=_group(claimed, batches),
         obligations=obligations,
         known=known,
+        unknown=unknown,
     )
 
 
@@ -188,6 +190,12 @@ def _split(snapshot: Snapshot, claimed: Claimed, batch: _Batch, outside: FieldMa
     ]
 
 
+def _unknown(claimed: Claimed, batches: list[_Batch]) -> tuple[str, ...]:
+    # As sorted: only names that are no field have no bit.
+    names = claimed.fields + claimed.used_fields
+    return tuple([names[place] for batch in batches if not batch.mask for place in batch.places])
+
+
 def _wildcard(claimed: Claimed, batch: _Batch) -> bool:
     # Only among unknown names: no column has a `*` (fieldset.pattern_problem).
     names = claimed.fields + claimed.used_fields
@@ -258,6 +266,7 @@ def assemble(
     groups: tuple[VerdictGroup, ...],
     obligations: Obligations,
     known: FieldMask,
+    unknown: tuple[str, ...] = (),
 ) -> Decision:
     """Put together what was decided and the facts that gave it; ``known`` are all fields it is about."""
     policy, parties, classes = snapshot.policy, entitlement.parties, snapshot.policy.classes
@@ -280,4 +289,5 @@ def assemble(
         policy_version=policy.version,
         epoch=snapshot.epoch,
         at=now,
+        unknown=unknown,
     )

@@ -23,7 +23,8 @@ SECRET_BYTES = 32
 MAX_KEY_FILE_BYTES = 64 << 10
 
 _LINE = re.compile(
-    r"policyd-key (?P<kind>ed25519|hmac-sha256) (?P<id>[0-9a-f]{16}) (?P<secret>[A-Za-z0-9+/=]+)\n"
+    r"policyd-key (?P<kind>ed25519|hmac-sha256|aes-256-gcm) (?P<id>[0-9a-f]{16}) "
+    r"(?P<secret>[A-Za-z0-9+/=]+)\n"
 )
 
 
@@ -52,7 +53,15 @@ class MacKey:
         return hmac.digest(self.secret, data, "sha256")
 
 
-Key = TypeVar("Key", SigningKey, MacKey)
+@dataclass(frozen=True, slots=True)
+class WrappingKey:
+    """A secret under which other keys are kept (AES-256-GCM). ``id`` says nothing about it."""
+
+    id: str
+    secret: bytes = field(repr=False, compare=False)
+
+
+Key = TypeVar("Key", SigningKey, MacKey, WrappingKey)
 
 
 def create_signing_key(path: Path) -> SigningKey:
@@ -77,6 +86,17 @@ def create_mac_key(path: Path) -> MacKey:
     return key
 
 
+def create_wrapping_key(path: Path) -> WrappingKey:
+    """Make a 32-byte AES key that wraps other keys, and write it to `path`, which must not exist.
+
+    Raises:
+        ConfigError: the file is there already or cannot be written.
+    """
+    key = _wrapping_key(AESGCM.generate_key(bit_length=8 * SECRET_BYTES))
+    _write(path, kind="aes-256-gcm", key_id=key.id, secret=key.secret)
+    return key
+
+
 def load_signing_key(path: Path) -> SigningKey:
     """Read an Ed25519 key file.
 
@@ -95,6 +115,16 @@ def load_mac_key(path: Path) -> MacKey:
     """
     key_id, secret = _read(path, kind="hmac-sha256")
     return _checked(path, key=_mac_key(secret), key_id=key_id)
+
+
+def load_wrapping_key(path: Path) -> WrappingKey:
+    """Read a key file that `create_wrapping_key` wrote.
+
+    Raises:
+        ConfigError: it is not there, damaged, of another kind, or others may read it.
+    """
+    key_id, secret = _read(path, kind="aes-256-gcm")
+    return _checked(path, key=_wrapping_key(secret), key_id=key_id)
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -157,6 +187,10 @@ def _signing_key(private: Ed25519PrivateKey) -> SigningKey:
 
 def _mac_key(secret: bytes) -> MacKey:
     return MacKey(id=hmac.digest(secret, b"policyd key id", "sha256").hex()[:16], secret=secret)
+
+
+def _wrapping_key(secret: bytes) -> WrappingKey:
+    return WrappingKey(id=hmac.digest(secret, b"policyd key id", "sha256").hex()[:16], secret=secret)
 
 
 def _checked(path: Path, *, key: Key, key_id: str) -> Key:

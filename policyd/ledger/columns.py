@@ -48,11 +48,24 @@ class _StateChange(msgspec.Struct, tag_field="kind", tag="state-change", gc=Fals
     detail: _Detail | None = None
 
 
+class _Activation(_StateChange, tag_field="kind", tag="activation", gc=False, kw_only=True):
+    policy_digest: str
+
+
+class _Release(msgspec.Struct, tag_field="kind", tag="release", gc=False):
+    v: Literal[1]
+    decision_id: str
+    at: int
+    data_service: str
+    private: str = ""
+    detail: _Detail | None = None
+
+
 class _Private(msgspec.Struct, gc=False):
     agreement: str = ""
 
 
-_record = msgspec.json.Decoder(_Decision | _StateChange)
+_record = msgspec.json.Decoder(_Decision | _StateChange | _Activation | _Release)
 _private = msgspec.json.Decoder(_Private)
 
 
@@ -78,37 +91,30 @@ def index_values(leaf: bytes, private: bytes = b"", *, detail: bytes = b"") -> V
             return None
     elif not detail or record.detail.ciphertext != hashlib.sha256(detail).hexdigest():
         return None
-    if type(record) is _StateChange:
+    if type(record) is _Decision:
         return (
-            "state-change",
-            "",
+            "decision",
+            record.decision_id,
             record.at,
-            record.who,
-            "",
-            "",
-            "",
-            record.change,
-            record.stage,
-            "",
+            record.requester,
+            record.organisation,
+            agreement or record.agreement,
+            " ".join(record.purposes),
+            record.action,
+            record.outcome,
+            record.policy_digest,
             record.epoch,
-            "",
-            "",
+            record.data_service,
+            record.trace_id,
         )
-    return (
-        "decision",
-        record.decision_id,
-        record.at,
-        record.requester,
-        record.organisation,
-        agreement or record.agreement,
-        " ".join(record.purposes),
-        record.action,
-        record.outcome,
-        record.policy_digest,
-        record.epoch,
-        record.data_service,
-        record.trace_id,
-    )
+    if type(record) is _Release:
+        named = record.data_service
+        return ("release", record.decision_id, record.at, *("",) * 7, 0, named, "")
+    kind, digest = "state-change", ""
+    if type(record) is _Activation:
+        kind, digest = "activation", record.policy_digest
+    made = (record.change, record.stage, digest, record.epoch)
+    return (kind, "", record.at, record.who, "", "", "", *made, "", "")
 
 
 def instant_of(leaf: bytes) -> int | None:

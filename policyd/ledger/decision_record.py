@@ -17,11 +17,6 @@ _HIDDEN = frozenset({Reason.AGREEMENT_UNKNOWN, Reason.AGREEMENT_NOT_YOURS})
 """SECURITY: callers may not tell these apart (AMENDMENTS item 10), and a receipt shows them the leaf."""
 
 
-def pseudonym(key: bytes, requester: str) -> str:
-    """Return the name under which a requester appears in the ledger; empty for an unknown requester."""
-    return _keyed(key, "requester", requester.encode("utf-8")) if requester else ""
-
-
 def decision_record(  # one keyword for each thing that the record binds
     decision: Decision,
     *,
@@ -34,14 +29,16 @@ def decision_record(  # one keyword for each thing that the record binds
     spiffe_id: str,
     valid_for_ms: int,
     key: bytes,
-    unknown_names: Sequence[str],
+    requester: str,
+    detail: bytes,
     rpc: str = "Check",
 ) -> Entry:
     """Return the record of one decision; the same values always give the same bytes.
 
-    `key` is the node's pseudonym key. `unknown_names` are the names of the question that are no
-    field of the catalogue; the record keeps their number and a keyed digest. `rpc` is Check,
-    Explain or ListFields; an item of a batch or stream is a Check.
+    `key` is the key of this one record, and `detail` what is sealed under it; the leaf commits to both,
+    and of the names that are no field it keeps the number and a digest under that key. `requester` is
+    the pseudonym, empty where nobody is known. `rpc` is Check, Explain or ListFields; an item of a
+    batch or stream is a Check.
 
     Raises:
         ValueError: an id, a digest or a text is malformed or too long.
@@ -49,7 +46,8 @@ def decision_record(  # one keyword for each thing that the record binds
     require(len(trace_id) == 16, "the trace id has not 16 bytes")
     require(len(span_id) == 8 and len(parent_span_id) in (0, 8), "a span id has not 8 bytes")
     require(len(request_digest) == len(answer_digest) == 32, "a digest has not 32 bytes")
-    require(len(key) >= 32, "the pseudonym key has fewer than 32 bytes")
+    require(len(key) == 32 and bool(detail), "the record key has not 32 bytes, or nothing is sealed under it")
+    require(bool(requester) == bool(decision.requester), "a known requester has a pseudonym, and nobody else")
     require(len(spiffe_id) <= _MAX_TEXT, "the SPIFFE id is too long")
     require(rpc in ("Check", "Explain", "ListFields"), f"`{rpc}` decides nothing")
     hidden = any(group.reason in _HIDDEN for group in decision.groups)
@@ -67,7 +65,7 @@ def decision_record(  # one keyword for each thing that the record binds
         "spiffe_id": spiffe_id,
         "data_service": decision.data_service,
         "setting": decision.setting,
-        "requester": pseudonym(key, decision.requester),
+        "requester": requester,
         "organisation": decision.organisation,
         "agreement": "" if hidden else decision.agreement,
         "gateway": "" if hidden else decision.gateway,
@@ -78,7 +76,12 @@ def decision_record(  # one keyword for each thing that the record binds
         "obligations": _obligations(decision.obligations),
         "identification_risk": decision.identification_risk,
         "sensitivity": decision.sensitivity,
-        "unknown": _unknown(key, unknown_names),
+        "unknown": _unknown(key, decision.unknown),
+        "detail": {
+            "ciphertext": hashlib.sha256(detail).hexdigest(),
+            # AES-GCM does not commit to its key: without this, another could be shown to open it otherwise.
+            "key": hashlib.sha256(key).hexdigest(),
+        },
         "policy_digest": decision.policy_digest,
         "policy_version": decision.policy_version,
         "epoch": decision.epoch,
@@ -96,14 +99,15 @@ def decision_record(  # one keyword for each thing that the record binds
             "names": sum(len(group.names) for group in decision.groups),
         }
     if not withheld:
-        return Entry(leaf=leaf, columns=columns_in_document(document, withheld))
+        return Entry(leaf=leaf, columns=columns_in_document(document, withheld), detail=detail)
     # The salt keeps a holder of the leaf from trying out the few values that may stand behind it.
     withheld["salt"] = _keyed(key, "private", decision_id.encode("utf-8"))
     private = canonical_json(withheld)
     document["private"] = hashlib.sha256(private).hexdigest()
     leaf = canonical_json(document)
     require(len(leaf) <= MAX_LEAF_BYTES, f"the record has {len(leaf)} bytes; at most {MAX_LEAF_BYTES} fit")
-    return Entry(leaf=leaf, columns=columns_in_document(document, withheld), private=private)
+    columns = columns_in_document(document, withheld)
+    return Entry(leaf=leaf, columns=columns, private=private, detail=detail)
 
 
 def _group(group: VerdictGroup) -> dict[str, Any]:

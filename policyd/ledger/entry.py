@@ -21,9 +21,9 @@ VERSION = 1
 class IndexColumns:
     """The columns that a record can be found by; all of them follow from its bytes.
 
-    ``requester`` is a pseudonym, ``purposes`` the declared ids joined by spaces. For a state change
-    ``requester`` is who made it, ``action`` its kind and ``outcome`` its stage. A release has the id of its
-    decision and of the data service.
+    ``requester`` is a pseudonym, ``purposes`` the declared ids joined by spaces. For a state change or an
+    activation ``requester`` is who made it, ``action`` its kind and ``outcome`` its stage. A release has
+    the id of its decision and of the data service.
     """
 
     kind: str
@@ -47,14 +47,16 @@ _COLUMNS = tuple(field.name for field in fields(IndexColumns))
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record, ready to append: the leaf, its private part (or empty), and what it is found by.
+    """One record, ready to append: the leaf, its private part, its sealed detail, and what it is found by.
 
-    The leaf commits to the private part. Receipts carry the leaf alone.
+    The leaf commits to the private part and to the detail; either may be empty. Receipts carry the leaf
+    alone.
     """
 
     leaf: bytes
     columns: IndexColumns
     private: bytes = b""
+    detail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,18 @@ class PrivatePart:
     verdicts: tuple[dict[str, Any], ...]
 
 
-def columns_of(leaf: bytes, private: bytes = b"") -> IndexColumns:
+def columns_of(leaf: bytes, private: bytes = b"", *, detail: bytes | None = None) -> IndexColumns:
     """Rebuild the index columns from a record's bytes.
 
+    ``detail`` is the sealed detail as stored, empty where there is none; None leaves it unchecked. That
+    its key was erased is nothing to find here: the tree stays valid.
+
     Raises:
-        LedgerCorrupt: the bytes are no record, or the private part is not the one committed to.
+        LedgerCorrupt: the bytes are no record, or the private part or detail is not the one committed to.
     """
     document = parse_leaf(leaf)
+    if detail is not None and not _commits_to(document, detail):
+        raise LedgerCorrupt("the detail is not the one that the record commits to")
     committed = document.get("private", "")
     if committed != (hashlib.sha256(private).hexdigest() if private else ""):
         raise LedgerCorrupt("the private part is not the one that the record commits to")
@@ -84,6 +91,13 @@ def columns_of(leaf: bytes, private: bytes = b"") -> IndexColumns:
         if type(getattr(columns, name)) is not (int if name in INTEGER_COLUMNS else str):
             raise LedgerCorrupt(f"the record's `{name}` is of the wrong type")
     return columns
+
+
+def _commits_to(document: dict[str, Any], detail: bytes) -> bool:
+    stated = document.get("detail")
+    if not detail:
+        return stated is None
+    return isinstance(stated, dict) and stated.get("ciphertext") == hashlib.sha256(detail).hexdigest()
 
 
 def parse_leaf(leaf: bytes) -> dict[str, Any]:
@@ -151,7 +165,7 @@ def columns_in_document(document: dict[str, Any], private: dict[str, Any]) -> In
             data_service=document["data_service"],
             trace_id="",
         )
-    if kind != "state-change":
+    if kind not in ("state-change", "activation"):
         raise LedgerCorrupt(f"the record is of the unknown kind `{str(kind)[:40]}`")
     return IndexColumns(
         kind=kind,
@@ -163,7 +177,7 @@ def columns_in_document(document: dict[str, Any], private: dict[str, Any]) -> In
         purposes="",
         action=document["change"],
         outcome=document["stage"],
-        policy_digest="",
+        policy_digest=document["policy_digest"] if kind == "activation" else "",
         epoch=document["epoch"],
         data_service="",
         trace_id="",

@@ -24,6 +24,7 @@ class StoredRecord:
     leaf: bytes
     private: bytes
     columns: IndexColumns
+    detail: bytes = b""
 
     @property
     def leaf_hash(self) -> bytes:
@@ -100,6 +101,17 @@ class LedgerReader:
                 return
             start = rows[-1][0] + 1
 
+    def holds_decisions(self) -> bool:
+        """Return whether there is a record of a decision."""
+        with self._lock:
+            row = self._connection.execute("SELECT 1 FROM record WHERE decision_id != '' LIMIT 1").fetchone()
+        return row is not None
+
+    def key_numbers(self, start: int) -> set[int]:
+        """Return the numbers of the record keys that the details from an index on are sealed under."""
+        with self._lock:
+            return store.key_numbers(self._connection, start)
+
     def highest_epoch(self) -> int:
         """Return the highest epoch that the newest records speak of as applied, 0 where none does.
 
@@ -175,4 +187,5 @@ class LedgerReader:
 def _stored(row: tuple[object, ...]) -> StoredRecord:
     leaf, private, _ = store.parts_of(row)
     columns = IndexColumns(*store.columns_in(row))  # type: ignore[arg-type]  # STRICT columns of these types
-    return StoredRecord(index=int(str(row[0])), leaf=leaf, private=private, columns=columns)
+    detail = store.detail_of(row)
+    return StoredRecord(index=int(str(row[0])), leaf=leaf, private=private, columns=columns, detail=detail)

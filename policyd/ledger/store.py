@@ -22,9 +22,11 @@ COSIGNED = "cosigned"
 MARKER = "failed"
 """Sibling file that stands from the first write error until a verification has passed."""
 LOCK = "lock"
+KEY_NUMBER_BYTES = 8
+"""A sealed detail begins with the number of its record key, big-endian."""
 
 COLUMNS = tuple(field.name for field in fields(IndexColumns))
-ROW = ("idx", *COLUMNS, "leaf", "private", "nodes")
+ROW = ("idx", *COLUMNS, "leaf", "private", "detail", "nodes")
 """The columns of one record. ``nodes`` are the hashes of all subtrees that the record completes."""
 
 _FORMAT = "1"
@@ -37,6 +39,7 @@ CREATE TABLE record (
   {", ".join(f"{name} {'INTEGER' if name in INTEGER_COLUMNS else 'TEXT'} NOT NULL" for name in COLUMNS)},
   leaf BLOB NOT NULL,
   private BLOB NOT NULL,
+  detail BLOB NOT NULL,
   nodes BLOB NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX record_decision ON record (decision_id, kind) WHERE decision_id != '';
@@ -51,7 +54,7 @@ INSERT = f"INSERT INTO record ({', '.join(ROW)}) VALUES ({', '.join('?' * len(RO
 SELECT = f"SELECT {', '.join(ROW)} FROM record"  # noqa: S608  # names of ours, no input
 FIND = f"{SELECT} WHERE decision_id = ? AND kind = ? AND decision_id != ''"
 """One record about a decision; the last condition lets SQLite use the partial index."""
-_KIND, _DECISION = ROW.index("kind"), ROW.index("decision_id")
+_DECISION, _KIND, _DETAIL = ROW.index("decision_id"), ROW.index("kind"), ROW.index("detail")
 _LEAF, _PRIVATE, _NODES = ROW.index("leaf"), ROW.index("private"), ROW.index("nodes")
 
 Row = tuple[object, ...]
@@ -66,6 +69,7 @@ def row_of(index: int, entry: Entry, *, completed: list[bytes]) -> Row:
         *(getattr(columns, name) for name in COLUMNS),
         entry.leaf,
         entry.private,
+        entry.detail,
         b"".join(completed),
     )
 
@@ -80,6 +84,21 @@ def parts_of(row: Row) -> tuple[bytes, bytes, bytes]:
         private if isinstance(private, bytes) else b"",
         nodes if isinstance(nodes, bytes) else b"",
     )
+
+
+def detail_of(row: Row) -> bytes:
+    """Return the sealed detail of a stored record; empty where it has none, or what is there is not bytes."""
+    detail = row[_DETAIL]
+    return detail if isinstance(detail, bytes) else b""
+
+
+def key_numbers(connection: sqlite3.Connection, start: int) -> set[int]:
+    """Return the numbers of the record keys that the details from an index on are sealed under."""
+    rows = connection.execute(
+        f"SELECT substr(detail, 1, {KEY_NUMBER_BYTES}) FROM record WHERE idx >= ? AND detail != x''",  # noqa: S608  # a number of ours
+        (start,),
+    )
+    return {int.from_bytes(number, "big") for (number,) in rows}
 
 
 def is_found(connection: sqlite3.Connection, row: Row) -> bool:

@@ -119,10 +119,11 @@ def check_row(row: store.Row, frontier: merkle.Frontier) -> None:
             f"record {index}: the tree hash over it and those before it "
             f"(from {index + 1 - 2 ** (len(completed) - 1)}) is not the stored one"
         )
-    if index_values(leaf, private) == store.columns_in(row):
+    detail = store.detail_of(row)
+    if index_values(leaf, private, detail=detail) == store.columns_in(row):
         return
     try:
-        columns = columns_of(leaf, private)
+        columns = columns_of(leaf, private, detail=detail)
     except LedgerCorrupt as error:
         raise LedgerCorrupt(f"record {index}: {error}") from None
     for name, stored in zip(store.COLUMNS, store.columns_in(row), strict=True):

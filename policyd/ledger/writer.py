@@ -324,7 +324,7 @@ class Ledger:
         group.size = frontier.size
         self._publish(group, frontier, signed)
         self._unmoved_bytes += sum(
-            len(entry.leaf) + 512 for ticket in group.tickets for entry in ticket.entries
+            len(entry.leaf) + len(entry.detail) + 512 for ticket in group.tickets for entry in ticket.entries
         )
 
     def _publish(self, group: Group, frontier: merkle.Frontier, signed: str) -> None:

@@ -1,4 +1,4 @@
-"""One node at work: its current snapshot, its ledger and its keys, and the path from question to answer."""
+"""One node at work: its current snapshot, who may ask, and the path from question to answer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from policyd.decision.explain import explain
 from policyd.errors import NotServing, PolicydError, TokenError
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.call import Call
-from policyd.ledger.decision_record import decision_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.group import Receipts
-from policyd.ledger.writer import Ledger
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
+from policyd.service.facts import LISTING, Question
+from policyd.service.recording import Marks, Recorded, Recorder
 
 STALE_AFTER_S = 5.0
 """How long a node goes on answering without having read the state to its end."""
-VALID_FOR_MS = 60_000
-"""How long an answer may be used: the bound of DESIGN.md section 3.6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +40,13 @@ class Current:
         return self.decider.snapshot.epoch
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    decision: Decision
-    decision_id: str
-    valid_for_ms: int
-    entry: Entry
-
-
 class Node:
     """Answers questions: decide, record, and only then answer. Safe for many threads."""
 
-    def __init__(
-        self, current: Current, *, ledger: Ledger, verifier: TokenVerifier, pseudonym_key: bytes
-    ) -> None:
+    def __init__(self, current: Current, *, recorder: Recorder, verifier: TokenVerifier) -> None:
         self._current = current
-        self._ledger = ledger
+        self._recorder = recorder
         self._verifier = verifier
-        self._pseudonym_key = pseudonym_key
         self._moved = threading.Condition()
         self._refusing = ""
         self._draining = False
@@ -113,7 +100,7 @@ class Node:
     @property
     def refusing(self) -> str:
         """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
-        return self._refusing or self._ledger.refusing or self._staleness()
+        return self._refusing or self._recorder.failure or self._staleness()
 
     def wait_beyond(self, epoch: int, *, timeout_s: float) -> Current:
         """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.
@@ -149,13 +136,14 @@ class Node:
         """
         current = self._at_least(max(check.at_least_epoch for check in checks))
         now = clock.now()
-        decided: list[_Decided] = []
+        recorded: list[Recorded] = []
         for check, claimed in zip(checks, claims, strict=True):
-            verified = self._verify(check.requester_token, call, now)
-            request = Request(claimed, verified)
-            decision, until = current.decider.decide_until(request, now)
-            decided.append(self._decided(current, check, request, decision, until=until, call=call))
-        return self._commit(checks, decided, call, timeout_s=timeout_s)
+            question = self._question(check, claimed, call, now, rpc="Check")
+            decision, until = current.decider.decide_until(question.request, now)
+            recorded.append(
+                self._record(current, question, decision, until=until, call=call, wait_s=timeout_s)
+            )
+        return self._commit(checks, recorded, call, timeout_s=timeout_s)
 
     def explain(
         self, check: pb.CheckRequest, claimed: Claimed, call: Call, *, timeout_s: float
@@ -167,10 +155,10 @@ class Node:
         """
         current = self._at_least(check.at_least_epoch)
         now = clock.now()
-        request = Request(claimed, self._verify(check.requester_token, call, now))
-        explanation = explain(current.decider.snapshot, request, now)
+        question = self._question(check, claimed, call, now, rpc="Explain")
+        explanation = explain(current.decider.snapshot, question.request, now)
         decision, until = explanation.decision, explanation.valid_until
-        each = self._decided(current, check, request, decision, until=until, call=call, rpc="Explain")
+        each = self._record(current, question, decision, until=until, call=call, wait_s=timeout_s)
         return write_explanation(explanation, self._commit([check], [each], call, timeout_s=timeout_s)[0])
 
     def list_fields(
@@ -184,22 +172,15 @@ class Node:
         current = self._at_least(listing.at_least_epoch)
         now = clock.now()
         verified = self._verify(listing.requester_token, call, now)
-        decision = current.decider.list_fields(Request(claimed, verified), now, table=listing.table)
-        digest = canonical.listing_digest(
-            claimed,
-            _token_digest(verified, listing.requester_token),
-            table=listing.table,
+        question = Question(
+            rpc=LISTING,
+            request=Request(claimed, verified),
+            token_digest=_token_digest(verified, listing.requester_token),
             at_least_epoch=listing.at_least_epoch,
+            table=listing.table,
         )
-        each = self._record(
-            decision,
-            rpc="ListFields",
-            request_id=listing.request_id,
-            request_digest=digest,
-            valid_for_ms=0,
-            call=call,
-            unknown=[],
-        )
+        decision = current.decider.list_fields(question.request, now, table=listing.table)
+        each = self._record(current, question, decision, until=now, call=call, wait_s=timeout_s)
         receipts = self._append([each.entry], timeout_s=timeout_s)
         return write_listing(
             decision,
@@ -215,43 +196,45 @@ class Node:
             ),
         )
 
-    def _decided(
+    def _question(
+        self, check: pb.CheckRequest, claimed: Claimed, call: Call, now: Instant, *, rpc: str
+    ) -> Question:
+        verified = self._verify(check.requester_token, call, now)
+        return Question(
+            rpc=rpc,
+            request=Request(claimed, verified),
+            token_digest=_token_digest(verified, check.requester_token),
+            at_least_epoch=check.at_least_epoch,
+            record_tokens=tuple(check.record_tokens),
+            want_receipt=check.want_receipt,
+        )
+
+    def _record(
         self,
         current: Current,
-        check: pb.CheckRequest,
-        request: Request,
+        question: Question,
         decision: Decision,
         *,
         until: Instant,
         call: Call,
-        rpc: str = "Check",
-    ) -> _Decided:
-        """Return a decision with its ids and its record."""
-        claimed, verified = request.claimed, request.verified
-        digest = canonical.request_digest(
-            claimed,
-            _token_digest(verified, check.requester_token),
-            record_tokens=check.record_tokens,
-            want_receipt=check.want_receipt,
-            at_least_epoch=check.at_least_epoch,
+        wait_s: float,
+    ) -> Recorded:
+        marks = Marks(
+            decision_id=ids.decision_id(),
+            trace_id=call.trace_id,
+            span_id=ids.span_id(),
+            parent_span_id=call.parent_span_id,
         )
-        return self._record(
-            decision,
-            rpc=rpc,
-            request_id=check.request_id,
-            request_digest=digest,
-            valid_for_ms=life_ms(verified, until=until, now=decision.at),
-            call=call,
-            unknown=_unknown_names(current, claimed),
-        )
+        snapshot = current.decider.snapshot
+        return self._recorder.record(snapshot, question, decision, until=until, marks=marks, wait_s=wait_s)
 
     def _commit(
-        self, checks: Sequence[pb.CheckRequest], decided: Sequence[_Decided], call: Call, *, timeout_s: float
+        self, checks: Sequence[pb.CheckRequest], recorded: Sequence[Recorded], call: Call, *, timeout_s: float
     ) -> list[pb.CheckResponse]:
         """Record decisions in one commit, and return the answers."""
-        receipts = self._append([each.entry for each in decided], timeout_s=timeout_s)
+        receipts = self._append([each.entry for each in recorded], timeout_s=timeout_s)
         answers = []
-        for number, (check, each) in enumerate(zip(checks, decided, strict=True)):
+        for number, (check, each) in enumerate(zip(checks, recorded, strict=True)):
             receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
             if check.want_receipt:
                 receipt.leaf = each.entry.leaf
@@ -276,7 +259,7 @@ class Node:
         stands all the same.
         """
         try:
-            receipts = self._ledger.append(entries, timeout_s=timeout_s)
+            receipts = self._recorder.append(entries, timeout_s=timeout_s)
         except PolicydError:
             with self._moved:
                 self._unrecorded += len(entries)
@@ -301,51 +284,6 @@ class Node:
             return Verified(call.spiffe_id, None, error.code)
         return Verified(call.spiffe_id, verified)
 
-    def _record(
-        self,
-        decision: Decision,
-        *,
-        rpc: str,
-        request_id: str,
-        request_digest: bytes,
-        valid_for_ms: int,
-        call: Call,
-        unknown: list[str],
-    ) -> _Decided:
-        decision_id = ids.decision_id()
-        entry = decision_record(
-            decision,
-            decision_id=decision_id,
-            trace_id=call.trace_id,
-            span_id=ids.span_id(),
-            parent_span_id=call.parent_span_id,
-            request_digest=request_digest,
-            answer_digest=canonical.answer_digest(
-                decision, request_id=request_id, decision_id=decision_id, valid_for_ms=valid_for_ms
-            ),
-            spiffe_id=call.spiffe_id,
-            valid_for_ms=valid_for_ms,
-            key=self._pseudonym_key,
-            unknown_names=unknown,
-            rpc=rpc,
-        )
-        return _Decided(decision, decision_id, valid_for_ms, entry)
-
 
 def _token_digest(verified: Verified, sent: str) -> bytes:
     return verified.token.digest if verified.token else canonical.token_digest(sent)
-
-
-def _unknown_names(current: Current, claimed: Claimed) -> list[str]:
-    resolve = current.decider.snapshot.policy.index.resolve
-    return [name for name in (*claimed.fields, *claimed.used_fields) if resolve(name) is None]
-
-
-def life_ms(verified: Verified, *, until: Instant, now: Instant) -> int:
-    """Return the life of an answer: no longer than anything that it rests on, and never nothing.
-
-    ``until`` is the first instant at which an agreement, an accreditation or a gateway could start or
-    end and the decision come out otherwise.
-    """
-    ends = until if verified.token is None else min(until, verified.token.expires_at)
-    return max(1, min(VALID_FOR_MS, ends - now))

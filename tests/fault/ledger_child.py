@@ -26,7 +26,7 @@ ORIGIN = "policyd.test/node-1"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 
 
-def make_entry() -> Entry:
+def make_entry(*, decision_id: str = "", key: bytes = bytes(32), detail: bytes = b"") -> Entry:
     decision = Decision(
         outcome=Outcome.WITHHOLD,
         groups=(VerdictGroup(Effect.WITHHOLD, Reason.AGREEMENT_UNKNOWN, "gate:3:agreement", (), ("A.b",)),),
@@ -48,15 +48,16 @@ def make_entry() -> Entry:
     )
     return decision_record(
         decision,
-        decision_id=ids.decision_id(),
+        decision_id=decision_id or ids.decision_id(),
         trace_id=ids.trace_id(),
         span_id=ids.span_id(),
         request_digest=os.urandom(32),
         answer_digest=os.urandom(32),
         spiffe_id="spiffe://policyd.test/data-service/npd-secure",
         valid_for_ms=60_000,
-        key=bytes(32),
-        unknown_names=[],
+        key=key,
+        requester="9f" * 32,
+        detail=detail or bytes(8) + os.urandom(600),
     )
 
 

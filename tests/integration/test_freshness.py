@@ -17,7 +17,7 @@ from policyd import clock
 from policyd.errors import StateCorrupt
 from policyd.model import Outcome, Request, Token, Verified
 from policyd.server import Server
-from policyd.service import node
+from policyd.service import node, recording
 from policyd.service.question import read_question
 
 
@@ -105,8 +105,8 @@ def test_an_answer_lives_no_longer_than_its_agreement(site: Site) -> None:
         decision, until = decider.decide_until(Request(claimed, verified), ends - 2_000)
 
     assert decision.outcome is Outcome.RELEASE
-    assert node.life_ms(verified, until=until, now=ends - 2_000) == 2_000
-    assert node.life_ms(verified, until=until, now=ends - 200_000) == node.VALID_FOR_MS
+    assert recording.life_ms(verified, until=until, now=ends - 2_000) == 2_000
+    assert recording.life_ms(verified, until=until, now=ends - 200_000) == recording.VALID_FOR_MS
 
 
 def test_a_node_that_must_stop_while_it_records_gives_no_answer(

@@ -47,7 +47,9 @@ DECISION = Decision(
     policy_version=3,
     epoch=7,
     at=AT,
+    unknown=("A.pupil_17",),
 )
+PSEUDONYM = "9f" * 32
 
 
 def make_entry(number: int, **other: Any) -> Entry:
@@ -61,7 +63,8 @@ def make_entry(number: int, **other: Any) -> Entry:
         "spiffe_id": "spiffe://policyd.test/data-service/npd-secure",
         "valid_for_ms": 60_000,
         "key": bytes(32),
-        "unknown_names": ["A.pupil_17"],
+        "requester": PSEUDONYM,
+        "detail": b"sealed",
     }
     return decision_record(DECISION, **(values | other))
 

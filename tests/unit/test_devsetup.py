@@ -22,7 +22,7 @@ def test_everything_that_a_node_names_is_there(tmp_path: Path) -> None:
     config = set_up(tmp_path / "data", policy=POLICY)
 
     named = [config.tls.authority, config.tls.certificate, config.tls.key, config.issuers[0].jwks]
-    named += [config.keys / f"{name}.key" for name in ("node", "ledger", "pseudonym")]
+    named += [config.keys / f"{name}.key" for name in ("node", "ledger", "pseudonym", "detail")]
     assert [path for path in named if not path.is_file()] == []
     assert config.policy == POLICY
 

@@ -63,6 +63,7 @@ SOURCES = {
     "policyd.clock": (r"time\.(time_ns|monotonic|clock_gettime)", "the one clock"),
     "policyd.ids": (r"time\.time_ns|os\.urandom", "the one source of random ids, which sort by time"),
     "policyd.identity.keys": (r".*\.generate(_key)?", "key material"),
+    "policyd.ledger.vault": (r"os\.urandom", "keys of records and persons, and their nonces"),
     "policyd.identity.pki": (r".*\.(generate_private_key|random_serial_number)", "key material and serials"),
     "policyd.demo.synthetic": (r"random\.Random", "seeded: the same invented pupils each time"),
     "policyd_client._clock": (r"time\.(clock_gettime|monotonic)", "the client's one clock"),

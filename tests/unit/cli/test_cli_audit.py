@@ -190,7 +190,7 @@ def test_evidence_of_a_decision_is_checked_offline(run: Any, log: Path, tmp_path
 def test_evidence_of_a_record_is_found_by_its_index(
     run: Any, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A state change has no decision id; its file is named by its index."""
+    """An activation has no decision id; its file is named by its index."""
     monkeypatch.chdir(tmp_path)
     assert run("audit", "prove", log, "--index", 0).exit_code == 0
     assert run("audit", "prove", log, decision_ids(log)[0]).exit_code == 0
@@ -198,7 +198,7 @@ def test_evidence_of_a_record_is_found_by_its_index(
     assert (tmp_path / "record-0.tlog-proof").is_file()
     assert (tmp_path / f"{decision_ids(log)[0]}.tlog-proof").is_file()
     result = run("audit", "verify-proof", "record-0.tlog-proof", "--key", vkey_of(log))
-    assert (result.exit_code, "kind      state-change" in result.stdout) == (0, True)
+    assert (result.exit_code, "kind      activation" in result.stdout) == (0, True)
 
 
 def test_evidence_that_does_not_hold_ends_with_1(run: Any, log: Path, tmp_path: Path, server: Any) -> None:

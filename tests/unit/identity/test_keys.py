@@ -16,8 +16,10 @@ from policyd.errors import ConfigError
 from policyd.identity.keys import (
     create_mac_key,
     create_signing_key,
+    create_wrapping_key,
     load_mac_key,
     load_signing_key,
+    load_wrapping_key,
     write_private,
 )
 
@@ -39,6 +41,19 @@ def test_a_mac_key_gives_the_same_digest_after_it_is_read_back(tmp_path: Path) -
     assert read.id == made.id
     assert len(made.secret) == 32
     assert read.mac(b"text") == hmac.digest(made.secret, b"text", "sha256")
+
+
+def test_a_wrapping_key_is_the_same_after_it_is_read_back(tmp_path: Path) -> None:
+    """32 bytes with an id that says nothing of them; no key of another kind takes its place."""
+    made = create_wrapping_key(tmp_path / "detail.key")
+    create_mac_key(tmp_path / "pseudonym.key")
+
+    assert load_wrapping_key(tmp_path / "detail.key") == made
+    assert len(made.secret) == 32
+    assert made.id not in made.secret.hex()
+    assert made.secret.hex() not in repr(made)
+    with pytest.raises(ConfigError, match="holds a key for hmac-sha256; one for aes-256-gcm is needed"):
+        load_wrapping_key(tmp_path / "pseudonym.key")
 
 
 def test_two_keys_are_never_alike(tmp_path: Path) -> None:

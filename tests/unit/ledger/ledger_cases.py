@@ -25,7 +25,9 @@ from policyd.reasons import Reason
 
 ORIGIN = "policyd.test/node-1"
 AT = 1_770_000_000_000
-NODE_KEY = bytes(range(32))
+RECORD_KEY = bytes(range(32))
+PSEUDONYM = "9f" * 32
+DETAIL = bytes(8) + b"sealed"
 
 OpenLedger = Callable[..., Ledger]
 """Opens the log of a test; keyword arguments replace origin, key and queue limit."""
@@ -72,6 +74,7 @@ DECISION = Decision(
     policy_version=3,
     epoch=7,
     at=AT,
+    unknown=("SC_Pupil.NoSuchField",),
 )
 
 
@@ -85,8 +88,9 @@ def make_entry(number: int, decision: Decision = DECISION, **other: Any) -> Entr
         "answer_digest": bytes([255 - number % 256]) * 32,
         "spiffe_id": "spiffe://policyd.test/data-service/npd-secure",
         "valid_for_ms": 60_000,
-        "key": NODE_KEY,
-        "unknown_names": ["SC_Pupil.NoSuchField"],
+        "key": RECORD_KEY,
+        "requester": PSEUDONYM if decision.requester else "",
+        "detail": DETAIL,
     }
     return decision_record(replace(decision, at=decision.at + number), **(values | other))
 

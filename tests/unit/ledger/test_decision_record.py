@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from ledger_cases import AT, DECISION, NODE_KEY, make_change, make_entry
+from ledger_cases import AT, DECISION, DETAIL, PSEUDONYM, RECORD_KEY, make_change, make_entry
 
 from policyd.canonical import canonical_json, decode_mask
 from policyd.errors import LedgerCorrupt
-from policyd.ledger.change_record import Stage, state_change_record
-from policyd.ledger.decision_record import pseudonym
+from policyd.ledger.change_record import Stage, activation_record, erasure_record, state_change_record
 from policyd.ledger.entry import MAX_LEAF_BYTES, IndexColumns, columns_of, open_private, parse_leaf
 from policyd.model import ColumnSet, Effect, Outcome, VerdictGroup
 from policyd.reasons import Reason
@@ -43,7 +43,7 @@ def test_decision_is_found_by_what_it_was_about() -> None:
         kind="decision",
         decision_id=f"{1:026d}",
         at=AT + 1,
-        requester=pseudonym(NODE_KEY, "researcher-1"),
+        requester=PSEUDONYM,
         organisation="org-university-1",
         agreement="DS00101",
         purposes="academic-research population-statistics",
@@ -68,27 +68,35 @@ def test_fields_are_kept_as_bits_by_term_and_year() -> None:
 
 def test_no_name_no_person_and_no_unknown_text_is_kept() -> None:
     """Unknown names, the requester's id and the names asked for are nowhere in the record."""
-    entry = make_entry(1, unknown_names=["pupil-17 of school-3"])
+    entry = make_entry(1, replace(DECISION, unknown=("pupil-17 of school-3",)))
     for secret in (b"pupil-17", b"researcher-1", b"NoSuchField", b"KS4_ATT8", b"Ethnicity"):
         assert secret not in entry.leaf
     assert parse_leaf(entry.leaf)["unknown"]["count"] == 1
 
 
 def test_unknown_names_cannot_be_guessed_without_the_key() -> None:
-    """The digest of unknown names is keyed: two nodes give two digests of one name."""
+    """The digest of unknown names is under the record's own key: erased with it, it can never be tried."""
     digests = {
-        parse_leaf(make_entry(1, key=key).leaf)["unknown"]["digest"] for key in (NODE_KEY, b"\xff" * 32)
+        parse_leaf(make_entry(1, key=key).leaf)["unknown"]["digest"] for key in (RECORD_KEY, b"\xff" * 32)
     }
 
     assert len(digests) == 2
 
 
-def test_pseudonym_depends_on_person_and_key() -> None:
-    """One person has one pseudonym on one node; an unknown requester has none."""
-    assert pseudonym(NODE_KEY, "researcher-1") == pseudonym(NODE_KEY, "researcher-1")
-    assert pseudonym(NODE_KEY, "researcher-1") != pseudonym(NODE_KEY, "researcher-2")
-    assert pseudonym(NODE_KEY, "researcher-1") != pseudonym(b"\xff" * 32, "researcher-1")
-    assert pseudonym(NODE_KEY, "") == ""
+def test_leaf_commits_to_the_detail_and_to_its_key() -> None:
+    """Another detail is a fault, and the key that opens it cannot be exchanged for another later."""
+    entry = make_entry(1)
+
+    assert parse_leaf(entry.leaf)["detail"] == {
+        "ciphertext": hashlib.sha256(DETAIL).hexdigest(),
+        "key": hashlib.sha256(RECORD_KEY).hexdigest(),
+    }
+    assert columns_of(entry.leaf, entry.private, detail=DETAIL) == entry.columns
+    for other in (b"", DETAIL + b"x"):
+        with pytest.raises(LedgerCorrupt, match="detail is not the one"):
+            columns_of(entry.leaf, entry.private, detail=other)
+    with pytest.raises(LedgerCorrupt, match="detail is not the one"):
+        columns_of(make_change().leaf, detail=DETAIL)
 
 
 def test_leaf_does_not_tell_an_unknown_agreement_from_somebody_elses() -> None:
@@ -186,6 +194,8 @@ def test_worst_case_of_five_thousand_names_fits_the_frame() -> None:
         {"request_digest": b""},
         {"answer_digest": bytes(31)},
         {"key": bytes(16)},
+        {"detail": b""},
+        {"requester": ""},
         {"spiffe_id": "s" * 2_049},
         {"rpc": "ReportRelease"},
     ],
@@ -210,8 +220,49 @@ def test_state_change_says_what_when_who_and_why() -> None:
     )
 
 
+def test_activation_names_the_policy_set() -> None:
+    """An activation is found by the digest of the set that it put in force."""
+    entry = activation_record(
+        policy_digest="ab" * 32,
+        policy_version=3,
+        stage=Stage.APPLIED,
+        epoch=5,
+        body_digest=bytes(32),
+        who="node-1",
+        why="first load",
+        at=AT,
+        chain_hash=b"\x01" * 32,
+    )
+    columns = columns_of(entry.leaf, detail=b"")
+
+    assert columns == entry.columns
+    assert (columns.kind, columns.action, columns.outcome) == ("activation", "activation", "applied")
+    assert columns.policy_digest == "ab" * 32
+    assert parse_leaf(entry.leaf)["chain_hash"] == "01" * 32
+
+
+def test_erasure_counts_and_names_nobody() -> None:
+    """An erasure says how many keys went and until when copies live, and its digest is over just that."""
+    values: dict[str, Any] = {"stage": Stage.INTENDED, "epoch": 7, "who": "officer-1", "why": "asked for"}
+    entry = erasure_record(**values, records=12, persons=1, lost=False, backups_until="2027-01-31", at=AT)
+    leaf = parse_leaf(entry.leaf)
+    stated = {name: leaf[name] for name in ("records", "persons", "lost", "backups_until")}
+
+    assert stated == {"records": 12, "persons": 1, "lost": False, "backups_until": "2027-01-31"}
+    assert leaf["body_digest"] == hashlib.sha256(canonical_json(stated)).hexdigest()
+    assert (entry.columns.action, entry.columns.outcome) == ("erasure", "intended")
+
+
 @pytest.mark.parametrize(
-    "other", [{"body_digest": b""}, {"why": "x" * 501}, {"why": "two\nlines"}, {"who": "w" * 129}], ids=repr
+    "other",
+    [
+        {"chain_hash": b"x"},
+        {"body_digest": b""},
+        {"why": "x" * 501},
+        {"why": "two\nlines"},
+        {"who": "w" * 129},
+    ],
+    ids=repr,
 )
 def test_malformed_state_change_is_refused(other: dict[str, Any]) -> None:
     """Texts of a state change are one line and bounded."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from ledger_cases import AT, DECISION, ORIGIN, OpenLedger, make_change, make_entry
+from ledger_cases import AT, DECISION, DETAIL, ORIGIN, OpenLedger, make_change, make_entry
 
 from policyd import merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
@@ -119,7 +119,7 @@ def test_every_stored_tree_hash_matters(log: Path) -> None:
 
 def test_leaf_and_its_hash_changed_together_are_found(log: Path) -> None:
     """A record rewritten with its own hash is found by the next tree hash over it, which names the range."""
-    entry = make_entry(8, unknown_names=[])
+    entry = make_entry(8, request_digest=bytes(32))
     change(
         log,
         (
@@ -390,6 +390,6 @@ def _insert(log: Path, index: int, leaf: bytes) -> None:
         columns = module.columns_of(leaf)
         values = [getattr(columns, name) for name in store.COLUMNS]
         with connection:
-            connection.execute(store.INSERT, (index, *values, leaf, b"", b"".join(completed)))
+            connection.execute(store.INSERT, (index, *values, leaf, b"", DETAIL, b"".join(completed)))
     finally:
         connection.close()

@@ -483,6 +483,7 @@ def test_verifier_of_tiles_stands_on_its_own() -> None:
         "policyd.ledger.bare_hashing",
         "policyd.ledger.columns",
         "policyd.ledger.entry",
+        "policyd.ledger.report",
         "policyd.ledger.verify",
     }
     assert not {"policyd.ledger.store", "policyd.ledger.reader", "policyd.ledger.writer"} & imported

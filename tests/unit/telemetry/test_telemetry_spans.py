@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from opentelemetry.proto.trace.v1 import trace_pb2
 from support.collector import Collector, value_of
-from support.decisions import AT, ORIGIN, make_entry, project
+from support.decisions import AT, ORIGIN, PSEUDONYM, make_entry, project
 
 from policyd.ledger.change_record import Stage, state_change_record
-from policyd.ledger.decision_record import pseudonym
 from policyd.ledger.writer import Ledger
 from policyd.telemetry.adl import log_record
 
@@ -38,7 +37,7 @@ def test_span_says_what_the_record_says(ledger: Ledger, collector: Collector) ->
     assert have["pbac.decision.policy.version"] == 3
     assert have["pbac.decision.ledger.leaf_hash"] == receipts.leaf_hashes[0].hex()
     assert have["rpc.method"] == "pbac.v1.DecisionService/Check"
-    assert have["enduser.pseudo.id"] == pseudonym(bytes(32), "researcher-1")
+    assert have["enduser.pseudo.id"] == PSEUDONYM
 
 
 def test_no_person_and_no_name_asked_for_is_exported(ledger: Ledger, collector: Collector) -> None:
