@@ -137,8 +137,9 @@ def decide_trial(snapshot: Snapshot, admitted: Admitted, action: Action, trial: 
         if hit := screen.fields & left:
             parts.append(Part(hit, screen.grade))
             left &= ~hit
-    floor = policy.gateways.min_cell_count_floor if action is Action.COUNT else None
-    start = _Block(left, (), Obligations(min_cell_count=floor))
+    start = _Block(left, (), NO_OBLIGATIONS)
+    if action is Action.COUNT:
+        start = replace(start, obligations=Obligations(min_cell_count=policy.gateways.min_cell_count_floor))
     number = policy.graph.ids.index(trial.purpose)
     return parts + _grant(snapshot, admitted, number, start, trial.rules.held.values())
 

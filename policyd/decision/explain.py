@@ -14,8 +14,9 @@ from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple
 
+from policyd.decision.asked import year_screen
 from policyd.decision.combine import ORDER, Trial
-from policyd.decision.decide import decide, year_screen
+from policyd.decision.decide import decide
 from policyd.decision.entitlement import Entitlement, Examination, examine, settle
 from policyd.decision.gates import ADMISSION
 from policyd.decision.snapshot import Snapshot
