@@ -6,8 +6,10 @@ for each of its parts. Single names are only looked up and dealt out, whatever t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from policyd.decision.combine import Grade, refused
 from policyd.decision.entitlement import Entitlement
@@ -24,13 +26,13 @@ _OTHER_YEAR = refused(Reason.YEAR_NOT_IN_AGREEMENT, "years")
 class Pile:
     """Names of one list that share a grade, in the order in which they were asked, and their fields.
 
-    ``masks`` are the fields by term and year, in order of these; names that are no field have none.
-    ``repeats`` says that some name may be there twice.
+    ``sets`` are in order of term and year; names that are no field have none. ``repeats`` says that some
+    name may be there twice.
     """
 
     grade: Grade
     names: list[str]
-    masks: dict[Sheet, FieldMask]
+    sets: tuple[ColumnSet, ...]
     used: bool
     repeats: bool
 
@@ -58,19 +60,12 @@ def _sort(
     asked = index.resolve_all(names)
     by_position, masks = entitlement.by_position, entitlement.masks
     grades = entitlement.grades or (UNKNOWN,)
-    dealt: list[list[str]] = [[] for _ in grades]
+    dealt: defaultdict[int, list[str]] = defaultdict(list)
     for position, name in zip(asked.positions, asked.columns, strict=True):
         dealt[by_position[position]].append(name)
     piles = [
-        Pile(
-            grades[part],
-            several,
-            {sheet: hit for sheet, mask in asked.sheets if (hit := mask & masks[part])},
-            used,
-            asked.repeats,
-        )
-        for part, several in enumerate(dealt)
-        if several
+        Pile(grades[part], several, _column_sets(asked.sheets, masks[part]), used, asked.repeats)
+        for part, several in dealt.items()
     ]
     late: dict[Sheet, tuple[Grade, FieldMask]] = {}
     for sheet, mask in asked.sheets:
@@ -80,8 +75,9 @@ def _sort(
     if late:
         piles = [each for pile in piles for each in _withhold_late(index, pile, late)]
     if asked.unknown:
-        piles.append(Pile(UNKNOWN, list(asked.unknown), {}, used, repeats=True))
-    piles.sort(key=lambda pile: names.index(pile.names[0]))
+        piles.append(Pile(UNKNOWN, list(asked.unknown), (), used, repeats=True))
+    if len(piles) > len(dealt):
+        piles.sort(key=lambda pile: names.index(pile.names[0]))
     return piles
 
 
@@ -92,19 +88,19 @@ def _withhold_late(
 
     This is part of gate 7, after the field itself: what that gate or an earlier one withheld stays.
     """
-    outside = {
-        sheet: hit for sheet, (_, fields) in late.items() if (hit := pile.masks.get(sheet, 0) & fields)
-    }
+    masks = {(each.term, each.year): each.mask for each in pile.sets}
+    outside = {sheet: hit for sheet, (_, fields) in late.items() if (hit := masks.get(sheet, 0) & fields)}
     if not outside:
         return [pile]
-    inside = {sheet: left for sheet, mask in pile.masks.items() if (left := mask & ~outside.get(sheet, 0))}
-    staying = replace(pile, names=[], masks=inside)
+    inside = [(sheet, mask & ~outside.get(sheet, 0)) for sheet, mask in masks.items()]
+    staying = replace(pile, names=[], sets=_column_sets(inside, -1))
     moved: dict[str, Pile] = {}
-    for sheet, hit in outside.items():
-        grade = late[sheet][0]
-        to = moved.setdefault(grade.verdict, replace(pile, grade=grade, names=[], masks={}))
-        to.masks[sheet] = hit
-    if not inside and len(moved) == 1:
+    for sheet in masks:
+        if hit := outside.get(sheet, 0):
+            grade = late[sheet][0]
+            to = moved.setdefault(grade.verdict, replace(pile, grade=grade, names=[], sets=()))
+            to.sets += (ColumnSet(*sheet, hit),)
+    if not staying.sets and len(moved) == 1:
         to.names = pile.names
         return [to]
     for name in pile.names:
@@ -116,6 +112,11 @@ def _withhold_late(
         else:
             staying.names.append(name)
     return [each for each in (staying, *moved.values()) if each.names]
+
+
+def _column_sets(sheets: Iterable[tuple[Sheet, FieldMask]], within: FieldMask) -> tuple[ColumnSet, ...]:
+    """Return the columns of ``sheets`` whose fields are in ``within``."""
+    return tuple([ColumnSet(term, year, hit) for (term, year), mask in sheets if (hit := mask & within)])
 
 
 def year_screen(entitlement: Entitlement, claimed: Claimed, year: int) -> tuple[Grade, FieldMask]:
@@ -143,27 +144,22 @@ def group_names(claimed: Claimed, piles: Sequence[Pile]) -> tuple[VerdictGroup, 
 
 def _group(claimed: Claimed, piles: Sequence[Pile]) -> VerdictGroup:
     first = piles[0]
-    if len(piles) == 1:
-        names = first.names
-        sets = tuple([ColumnSet(term, year, mask) for (term, year), mask in first.masks.items()])
-        released, used = ((), sets) if first.used else (sets, ())
-    else:
-        asked = claimed.fields + claimed.used_fields
+    names = first.names
+    released, used = ((), first.sets) if first.used else (first.sets, ())
+    if len(piles) > 1:
         theirs = {name for pile in piles for name in pile.names}
-        names = [name for name in asked if name in theirs]
-        released = _column_sets(pile for pile in piles if not pile.used)
-        used = _column_sets(pile for pile in piles if pile.used)
+        names = [name for name in claimed.fields + claimed.used_fields if name in theirs]
+        released = _together(pile for pile in piles if not pile.used)
+        used = _together(pile for pile in piles if pile.used)
     if len(piles) > 1 or first.repeats:
         names = list(dict.fromkeys(names))
     grade = first.grade
-    return VerdictGroup(
-        grade.effect, grade.reason, grade.rule, grade.transform, tuple(names), released=released, used=used
-    )
+    return VerdictGroup(grade.effect, grade.reason, grade.rule, grade.transform, tuple(names), released, used)
 
 
-def _column_sets(piles: Iterable[Pile]) -> tuple[ColumnSet, ...]:
+def _together(piles: Iterable[Pile]) -> tuple[ColumnSet, ...]:
     masks: dict[Sheet, FieldMask] = {}
-    for pile in piles:
-        for sheet, mask in pile.masks.items():
-            masks[sheet] = masks.get(sheet, 0) | mask
-    return tuple([ColumnSet(term, year, mask) for (term, year), mask in sorted(masks.items())])
+    for each in chain.from_iterable(pile.sets for pile in piles):
+        sheet = (each.term, each.year)
+        masks[sheet] = masks.get(sheet, 0) | each.mask
+    return _column_sets(sorted(masks.items()), -1)

@@ -63,8 +63,8 @@ def decide(
         obligations = NO_OBLIGATIONS
     known = 0
     for pile in piles:
-        for mask in pile.masks.values():
-            known |= mask
+        for each in pile.sets:
+            known |= each.mask
     return assemble(
         snapshot,
         request,
@@ -99,7 +99,7 @@ def _outcome(piles: Sequence[Pile]) -> Outcome:
 def _obligations(snapshot: Snapshot, claimed: Claimed, piles: Sequence[Pile]) -> Obligations | None:
     """Accumulate the obligations of everything that is not withheld; None when none could meet them."""
     given = [pile for pile in piles if not pile.withheld]
-    without_year = any(not year for pile in given for _, year in pile.masks)
+    without_year = any(not each.year for pile in given for each in pile.sets)
     own = Obligations(
         row_years=frozenset(claimed.years) if without_year else None, exclude_sealed_epoch=snapshot.epoch
     )

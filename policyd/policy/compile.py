@@ -96,6 +96,7 @@ def compile_rules(
         return numbers[atom.key]
 
     rules: list[Rule] = []
+    shared: dict[Duties, Duties] = {}  # equal duties are one object: what is the same is merged at no cost
     ordered = sorted(sources, key=lambda source: source.uid)
     for source in ordered:
         aimed = _aimed(reader, source, index)
@@ -117,7 +118,7 @@ def compile_rules(
                 why=source.why,
                 allow=source.effect is Effect.ALLOW,
                 grant=source.grant,
-                duties=source.duties,
+                duties=shared.setdefault(source.duties, source.duties),
                 true_mask=true_mask & aimed,
                 error_mask=not_false & ~true_mask & aimed,
                 dynamic=dynamic,
