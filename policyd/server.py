@@ -37,6 +37,7 @@ from policyd.interceptors.tracing import TracingInterceptor
 from policyd.ledger.writer import Ledger
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
+from policyd.policy.progress import Progress, silent
 from policyd.registry.store import EmbeddedStore
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
@@ -76,8 +77,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 class Server:
     """One node. ``start`` returns when it serves; ``stop`` drains. Not for reuse after ``stop``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, progress: Progress = silent) -> None:
         self.config = config
+        self._progress = progress
         self.address = config.address
         self.notices: list[str] = []
         self._stack = ExitStack()
@@ -130,7 +132,7 @@ class Server:
 
     def _compose(self, stack: ExitStack) -> None:
         config = self.config
-        self.policy: PolicySet = load_policy_set(config.policy)
+        self.policy: PolicySet = load_policy_set(config.policy, progress=self._progress)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
         signer = load_signing_key(config.keys / "node.key")
