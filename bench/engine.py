@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from peers.ours import Cold, Masks, Warm
+from peers.ours import Cold, Masks, NewList, Warm
 from peers.report import Cell, Results, targets, write
 from peers.timing import measure, once_us
 from peers.workload import Question, System, Workload, build_workload, write_policy
@@ -48,7 +48,7 @@ def systems(workload: Workload) -> Iterator[System]:
     Raises:
         SystemExit: a peer is not installed.
     """
-    yield from (Warm(workload), Cold(workload), Masks(workload))
+    yield from (Warm(workload), NewList(workload), Cold(workload), Masks(workload))
     for distribution, (module, name) in PEERS.items():
         try:
             peer = getattr(importlib.import_module(module), name)

@@ -34,7 +34,7 @@ from policyd.model import Action, ColumnSet, Decision, Effect, Obligations, Outc
 from policyd.reasons import Reason
 
 ORIGIN = "policyd.test/bench"
-DETAIL = b"x" * 1_920
+DETAIL = b"x" * 2_060
 """A usual question with its facts: see test_the_detail_of_a_usual_question_is_small."""
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 DECISION = Decision(

@@ -8,9 +8,11 @@ could have made it, never matched against every pattern.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 
 from policyd.model import FieldMask
 
@@ -18,6 +20,11 @@ TERMS = ("AUT", "SPR", "SUM")
 MAX_REPEAT = 40
 """The highest ``[n]``: exclusions come in at most 40 repeated blocks (domain.md section 1)."""
 _MEMO_LIMIT = 65_536
+_LISTS_LIMIT = 100_000
+"""What all kept lists of names may weigh: a name is 1, the rest of a list and each of its sheets 10.
+
+A unit is about 100 bytes, so that all of them take about 10 MB.
+"""
 
 Sheet = tuple[str, int]
 """What a column says of its rows: term and academic year."""
@@ -55,6 +62,20 @@ class Column:
     def year(self) -> int:
         """The academic year; 0 where the name has none."""
         return self.sheet[1]
+
+
+@dataclass(frozen=True, slots=True)
+class NameList:
+    """A list of names resolved: those that are columns, in order and with their fields, and the others.
+
+    ``sheets`` are the fields by term and year, in order. ``repeats`` says that some field is named twice.
+    """
+
+    columns: tuple[str, ...]
+    positions: tuple[int, ...]
+    sheets: tuple[tuple[Sheet, FieldMask], ...]
+    unknown: tuple[str, ...]
+    repeats: bool
 
 
 def academic_year(term: str, yy: int) -> int:
@@ -125,6 +146,10 @@ class FieldIndex:
         self._exact: dict[str, int] = {}
         self._patterns: dict[str, int] = {}
         self._memo: dict[str, Column] = {}
+        self._lists: dict[tuple[str, ...], NameList] = {}
+        self._lists_weight = 0
+        self._met: set[int] = set()  # hashes of lists: those asked once are not worth their room
+        self._lists_lock = threading.Lock()  # held to make room and to keep, never to look up
         for position, name in enumerate(self.ids):
             if _ID.fullmatch(name) is None:
                 raise ValueError(f"`{name}` is not a field id; write Table.name with letters, digits and _")
@@ -173,10 +198,55 @@ class FieldIndex:
                 self._memo[name] = column
         return column
 
-    def resolve_all(self, names: Iterable[str]) -> list[Column | None]:
-        """Resolve each name, in order."""
-        known = self._memo.get
-        return [known(name) or self.resolve(name) for name in names]
+    def resolve_all(self, names: tuple[str, ...]) -> NameList:
+        """Resolve each name of a list. A list that comes again and again becomes one look-up."""
+        found = self._lists.get(names)
+        if found is None:
+            found = self._resolve_all(names)
+            if not found.unknown:  # what is no field may be anything, and is not ours to keep
+                self._keep(names, found)
+        return found
+
+    def _resolve_all(self, names: tuple[str, ...]) -> NameList:
+        columns = list(map(self._memo.get, names))
+        unknown: tuple[str, ...] = ()
+        if not all(columns):
+            columns = [column or self.resolve(name) for column, name in zip(columns, names, strict=True)]
+            unknown = tuple([name for column, name in zip(columns, names, strict=True) if column is None])
+            names = tuple([name for column, name in zip(columns, names, strict=True) if column is not None])
+        known = [column for column in columns if column is not None]
+        at = tuple([column.position for column in known])
+        bits: dict[Sheet, list[FieldMask]] = {}
+        sheet: Sheet | None = None
+        for column in known:
+            if column.sheet is not sheet:  # names of one term and year mostly come together
+                sheet = column.sheet
+                of_sheet = bits.setdefault(sheet, [])
+            of_sheet.append(column.bit)
+        return NameList(
+            columns=names,
+            positions=at,
+            sheets=tuple([(sheet, reduce(or_, bits[sheet])) for sheet in sorted(bits)]),
+            unknown=unknown,
+            repeats=len(set(at)) < len(at),
+        )
+
+    def _keep(self, names: tuple[str, ...], found: NameList) -> None:
+        """Keep a list that comes a second time, in the place of the oldest if need be."""
+        mark, weight = hash(names), _weight(names, found)
+        if mark not in self._met or weight > _LISTS_LIMIT:
+            if len(self._met) >= _MEMO_LIMIT:
+                self._met.clear()
+            self._met.add(mark)
+            return
+        with self._lists_lock:
+            if names in self._lists:
+                return
+            while self._lists_weight + weight > _LISTS_LIMIT:
+                oldest = next(iter(self._lists))
+                self._lists_weight -= _weight(oldest, self._lists.pop(oldest))
+            self._lists[names] = found
+            self._lists_weight += weight
 
     def _resolve(self, name: str) -> Column | None:
         if not name.isascii() or "[" in name:  # SECURITY: lower() maps the KELVIN SIGN to `k`
@@ -220,6 +290,10 @@ class FieldIndex:
                 for column in self._pattern_matches(sample):
                     if column.position != position:
                         raise NameClash(sample, self.ids[position], self.ids[column.position])
+
+
+def _weight(names: tuple[str, ...], found: NameList) -> int:
+    return len(names) + 10 * (1 + len(found.sheets))
 
 
 def _with_repeat(stem: str) -> Iterator[str]:

@@ -23,16 +23,30 @@ def merge(parts: Iterable[Obligations]) -> Obligations:
     distinct = {id(part): part for part in parts if part is not NO_OBLIGATIONS}
     if len(distinct) < 2:
         return next(iter(distinct.values()), NO_OBLIGATIONS)
-    years = authorities = setting = cells = base = days = epoch = None
+    years: frozenset[int] | None = None
+    authorities: frozenset[str] | None = None
+    setting: frozenset[str] | None = None
+    cells: int | None = None
+    base: int | None = None
+    days: int | None = None
+    epoch: int | None = None
     output_check = publish = False
     for part in distinct.values():
-        years = _intersect(years, part.row_years)
-        authorities = _intersect(authorities, part.row_local_authorities)
-        setting = _intersect(setting, part.setting)
-        cells = _pick(max, cells, part.min_cell_count)
-        base = _pick(lcm, base, part.round_to)
-        days = _pick(min, days, part.retention_days)
-        epoch = _pick(max, epoch, part.exclude_sealed_epoch)
+        # Most of it is None in most parts; asking first is cheaper than a call.
+        if part.row_years is not None:
+            years = _intersect(years, part.row_years)
+        if part.row_local_authorities is not None:
+            authorities = _intersect(authorities, part.row_local_authorities)
+        if part.setting is not None:
+            setting = _intersect(setting, part.setting)
+        if part.min_cell_count is not None:
+            cells = _pick(max, cells, part.min_cell_count)
+        if part.round_to is not None:
+            base = _pick(lcm, base, part.round_to)
+        if part.retention_days is not None:
+            days = _pick(min, days, part.retention_days)
+        if part.exclude_sealed_epoch is not None:
+            epoch = _pick(max, epoch, part.exclude_sealed_epoch)
         output_check = output_check or part.output_check
         publish = publish or part.publish_in_register
     return Obligations(
@@ -54,13 +68,9 @@ def unmeetable(owed: Obligations) -> bool:
     return no_setting or no_year or (owed.round_to or 0) > MAX_ROUND_TO
 
 
-def _intersect(a: frozenset[_T] | None, b: frozenset[_T] | None) -> frozenset[_T] | None:
-    if a is None or b is None:
-        return a if b is None else b
-    return a & b
+def _intersect(had: frozenset[_T] | None, stated: frozenset[_T]) -> frozenset[_T]:
+    return stated if had is None else had & stated
 
 
-def _pick(choose: Callable[[int, int], int], a: int | None, b: int | None) -> int | None:
-    if a is None or b is None:
-        return a if b is None else b
-    return choose(a, b)
+def _pick(choose: Callable[[int, int], int], had: int | None, stated: int) -> int:
+    return stated if had is None else choose(had, stated)

@@ -42,6 +42,7 @@ from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
 from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
+from policyd.policy.progress import Progress, silent
 from policyd.registry.store import EmbeddedStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
@@ -90,8 +91,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 class Server:
     """One node. ``start`` returns when it serves; ``stop`` drains. Not for reuse after ``stop``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, progress: Progress = silent) -> None:
         self.config = config
+        self._progress = progress
         self.address = config.address
         self.notices: list[str] = []
         self._stack = ExitStack()
@@ -145,7 +147,7 @@ class Server:
 
     def _compose(self, stack: ExitStack) -> None:
         config = self.config
-        self.policy: PolicySet = adopt(config.policy, config.policies)
+        self.policy: PolicySet = adopt(config.policy, config.policies, progress=self._progress)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
         master = load_wrapping_key(config.keys / "detail.key")

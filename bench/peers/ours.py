@@ -1,8 +1,9 @@
-"""policyd in three ways: warm, cold, and the step on masks alone."""
+"""policyd in four ways: warm, warm with lists never seen, cold, and the step on masks alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 
 from peers.workload import NOW, YEAR, Question, Workload
 from policyd.decision.cache import Decider
@@ -32,6 +33,22 @@ class Warm:
         return self._decider.decide(question.request(), NOW)
 
     allowed = staticmethod(allowed)
+
+
+class NewList(Warm):
+    """The same node, asked for lists of names that it has not met in this order."""
+
+    name = "policyd, warm, new list"
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(workload)
+        self._chance = random.Random(workload.seed)  # noqa: S311
+
+    def renew(self, question: Question) -> Question:
+        """Shuffle the names: what is kept of a list serves that list alone."""
+        names = list(question.fresh().names)
+        self._chance.shuffle(names)
+        return replace(question, names=tuple(names))
 
 
 class Cold:

@@ -9,6 +9,7 @@ import click
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import json_option, print_json
 from policyd.cli.policy_explain import explain_command
+from policyd.cli.progress import progress_on_stderr
 from policyd.policy.lint import Severity, lint
 from policyd.policy.load import load_policy_set
 from policyd.policytest.cases import read_case_files
@@ -33,7 +34,7 @@ def lint_command(directory: Path, *, as_json: bool) -> None:
 
     Ends with 1 when it has a mistake or an error; warnings alone pass.
     """
-    loaded = load_policy_set(directory)
+    loaded = load_policy_set(directory, progress=progress_on_stderr())
     findings = lint(loaded)
     errors = sum(each.severity is Severity.ERROR for each in findings)
     if as_json:
@@ -76,7 +77,7 @@ def test_command(directory: Path, *, as_json: bool, verbose: bool) -> None:
 
     Ends with 1 when a case comes out otherwise than wanted, or when there are none.
     """
-    loaded = load_policy_set(directory)
+    loaded = load_policy_set(directory, progress=progress_on_stderr())
     results = list(run_cases(loaded, read_case_files(directory)))
     failed = [each for each in results if each.differences]
     if as_json:

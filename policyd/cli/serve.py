@@ -10,6 +10,7 @@ from types import FrameType
 import click
 
 from policyd.cli.options import data_option, policy_option
+from policyd.cli.progress import progress_on_stderr
 from policyd.config import DEFAULT_ADDRESS, read_config
 from policyd.devsetup import set_up
 from policyd.errors import ConfigError
@@ -43,7 +44,7 @@ def serve(*, data: Path, grace_s: float) -> None:
     SIGHUP reads the token issuers' keys again.
     """
     config = read_config(data)
-    server = Server(config)
+    server = Server(config, progress=progress_on_stderr())
     stop = threading.Event()
 
     def ask_to_stop(_number: int, _frame: FrameType | None) -> None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from policyd.decision.gates import Admitted, gateway_fields
+from policyd.decision.residual import Residual
 from policyd.decision.snapshot import Snapshot
 from policyd.fieldset import positions
 from policyd.model import NO_OBLIGATIONS, Action, Effect, FieldMask, Obligations, Transform
 from policyd.obligation import merge
-from policyd.policy.conditions import ERROR, TRUE, Truth
+from policyd.policy.conditions import TRUE, Truth
 from policyd.policy.policyset import Rule
 from policyd.reasons import GATE_OF, Reason
 from policyd.transform import SUPPRESS, describe, join
@@ -83,14 +84,12 @@ class Screen(NamedTuple):
 class Trial:
     """Gates 5 to 9 worked out for one purpose: what the decision and its explanation are both read from.
 
-    ``screens`` in the order in which they decide; ``truths`` of the policy set's atoms over ``values``;
-    ``held`` the truth of each rule's part that does not concern the field.
+    ``screens`` in the order in which they decide; ``rules`` as they are for ``values``.
     """
 
     purpose: str
     values: Mapping[str, object]
-    truths: Sequence[Truth]
-    held: Sequence[tuple[Rule, Truth]]
+    rules: Residual
     screens: Sequence[Screen]
 
 
@@ -112,22 +111,21 @@ def weigh(snapshot: Snapshot, admitted: Admitted, purpose: str, values: Mapping[
         Screen(policy.prohibited[number], Reason.PURPOSE_PROHIBITED, "intended-purposes"),
         Screen(~permitted, Reason.PURPOSE_NOT_ALLOWED, "intended-purposes"),
     )
-    truths = [atom.truth(values) for atom in policy.atoms]
-    held = [(rule.tied(values) if rule.ties else rule, _truth(rule, truths)) for rule in policy.rules]
+    rules = snapshot.residuals.of(values)
     granted = 0
     unsure: list[Screen] = []
-    for rule, truth in held:
+    for rule, truth in rules.held.values():
         if rule.allow:
             if truth == TRUE:
                 granted |= rule.true_mask
         elif truth == TRUE:
             screens.append(Screen(rule.true_mask, Reason.DENIED_BY_RULE, rule.uid, rule))
             unsure.append(Screen(rule.error_mask, Reason.RULE_ERROR, rule.uid, rule))
-        elif truth == ERROR:
+        else:
             unsure.append(Screen(rule.true_mask | rule.error_mask, Reason.RULE_ERROR, rule.uid, rule))
     screens += unsure
     screens.append(Screen(~granted, Reason.NO_RULE_ALLOWS, "rules"))
-    return Trial(purpose, values, truths, held, screens)
+    return Trial(purpose, values, rules, screens)
 
 
 def decide_trial(snapshot: Snapshot, admitted: Admitted, action: Action, trial: Trial) -> list[Part]:
@@ -139,10 +137,11 @@ def decide_trial(snapshot: Snapshot, admitted: Admitted, action: Action, trial: 
         if hit := screen.fields & left:
             parts.append(Part(hit, screen.grade))
             left &= ~hit
-    floor = policy.gateways.min_cell_count_floor if action is Action.COUNT else None
-    start = _Block(left, (), Obligations(min_cell_count=floor))
+    start = _Block(left, (), NO_OBLIGATIONS)
+    if action is Action.COUNT:
+        start = replace(start, obligations=Obligations(min_cell_count=policy.gateways.min_cell_count_floor))
     number = policy.graph.ids.index(trial.purpose)
-    return parts + _grant(snapshot, admitted, number, start, trial.held)
+    return parts + _grant(snapshot, admitted, number, start, trial.rules.held.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def _grant(
             mask = use.fields & policy.conditional[purpose]
             blocks = _refine(blocks, _Block(mask, (), use.duties.resolve(authorities)))
     for rule, truth in held:
-        if not rule.allow or truth < ERROR:
+        if not rule.allow or not (rule.true_mask | rule.error_mask) & start.mask:
             continue
         # In error a rule grants nothing, and still imposes what it would have imposed.
         duties = rule.duties.resolve(authorities)
@@ -175,7 +174,17 @@ def _grant(
         unsure = (rule.true_mask | rule.error_mask) & ~sure
         blocks = _refine(blocks, _Block(sure, rule.grant, duties, (rule,)))
         blocks = _refine(blocks, _Block(unsure, rule.grant, duties))
-    return [Part(block.mask, _granted(admitted, block)) for block in blocks]
+    return _merged([Part(block.mask, _granted(admitted, block)) for block in blocks])
+
+
+def _merged(parts: list[Part]) -> list[Part]:
+    """Make one part of those with equal grades: different rules often come to the same."""
+    if len(parts) < 2:
+        return parts
+    masks: dict[Grade, FieldMask] = {}
+    for part in parts:
+        masks[part.grade] = masks.get(part.grade, 0) | part.mask
+    return [Part(mask, grade) for grade, mask in masks.items()]
 
 
 def _refine(blocks: list[_Block], imposed: _Block) -> list[_Block]:
@@ -218,6 +227,8 @@ def cross(several: Sequence[list[Part]]) -> list[Part]:
 
     At once, and not two by two: which rule decided must not depend on the order of the purposes.
     """
+    if len(several) == 1:
+        return several[0]
     blocks: list[tuple[FieldMask, tuple[Grade, ...]]] = [(part.mask, (part.grade,)) for part in several[0]]
     for parts in several[1:]:
         blocks = [
@@ -226,12 +237,10 @@ def cross(several: Sequence[list[Part]]) -> list[Part]:
             for part in parts
             if (mask := had & part.mask)
         ]
-    return [Part(mask, _worst(grades)) for mask, grades in blocks]
+    return _merged([Part(mask, _worst(grades)) for mask, grades in blocks])
 
 
 def _worst(grades: tuple[Grade, ...]) -> Grade:
-    if len(grades) == 1:
-        return grades[0]
     withheld = [grade for grade in grades if grade.effect is Effect.WITHHOLD]
     if withheld:
         return min(withheld, key=lambda grade: (ORDER[grade.reason], grade.rule))
@@ -249,20 +258,6 @@ def _worst(grades: tuple[Grade, ...]) -> Grade:
 
 ORDER = {reason: number for number, reason in enumerate(Reason)}
 """Reasons in the order of their gates, so that the order of the purposes changes nothing."""
-
-
-def _truth(rule: Rule, truths: list[Truth]) -> Truth:
-    """Evaluate the part of a rule that does not concern the field: an *and* of *ors* of *ands*."""
-    result = TRUE
-    for alternatives in rule.dynamic:
-        best = 0
-        for alternative in alternatives:
-            value = TRUE
-            for number in alternative:
-                value = min(value, truths[number])
-            best = max(best, value)
-        result = min(result, best)
-    return result
 
 
 def spread(parts: Sequence[Part], size: int) -> Sequence[int]:

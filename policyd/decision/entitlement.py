@@ -23,17 +23,19 @@ from policyd.decision.gates import (
 from policyd.decision.snapshot import Snapshot
 from policyd.model import FieldMask, Instant, Request
 from policyd.policy.conditions import MISSING
-from policyd.reasons import Reason
+from policyd.reasons import GATE_OF, Reason
 
 FOREVER: Instant = 2**62
+_AGREEMENT_GATE = GATE_OF[Reason.FIELD_NOT_IN_AGREEMENT]
 
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
     """The partition: ``grades[k]`` is the verdict on the fields in ``masks[k]``.
 
-    ``by_position`` is the same turned round: the k of each field. With a ``refusal`` there are no
-    grades, and all fields are in one part. Valid for ``valid_from <= now < valid_until``.
+    ``by_position`` is the same turned round: the k of each field. ``in_agreement`` are the fields that
+    gate 7 and those before it let pass. With a ``refusal`` there are no grades, and all fields are in
+    one part. Valid for ``valid_from <= now < valid_until``.
     """
 
     parties: Parties
@@ -41,6 +43,7 @@ class Entitlement:
     grades: tuple[Grade, ...]
     masks: tuple[FieldMask, ...]
     by_position: Sequence[int]
+    in_agreement: FieldMask
     valid_from: Instant
     valid_until: Instant
 
@@ -98,12 +101,17 @@ def settle(snapshot: Snapshot, request: Request, seen: Examination, *, now: Inst
     if seen.admitted is not None and seen.trials:
         action = request.claimed.action
         parts = cross([decide_trial(snapshot, seen.admitted, action, trial) for trial in seen.trials])
+    in_agreement = 0
+    for part in parts:
+        if part.grade.gate > _AGREEMENT_GATE:
+            in_agreement |= part.mask
     return Entitlement(
         parties=seen.parties,
         refusal=refusal,
         grades=tuple(part.grade for part in parts),
         masks=tuple(part.mask for part in parts) or (snapshot.policy.index.all,),
         by_position=spread(parts, len(snapshot.policy.index)),
+        in_agreement=in_agreement,
         valid_from=max((bound for bound in bounds if bound <= now), default=-FOREVER),
         valid_until=min((bound for bound in bounds if bound > now), default=FOREVER),
     )

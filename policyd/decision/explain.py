@@ -14,8 +14,9 @@ from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple
 
+from policyd.decision.asked import year_screen
 from policyd.decision.combine import ORDER, Trial
-from policyd.decision.decide import decide, year_screen
+from policyd.decision.decide import decide
 from policyd.decision.entitlement import Entitlement, Examination, examine, settle
 from policyd.decision.gates import ADMISSION
 from policyd.decision.snapshot import Snapshot
@@ -147,9 +148,9 @@ def _elsewhere(snapshot: Snapshot, seen: _Touching) -> bool:
     """Return whether a rule does not hold because of what the question is, and not of who asks it."""
     if seen.result not in (Result.PASSED, Result.NOT_APPLICABLE):
         return False
-    atoms, truths = snapshot.policy.atoms, seen.trial.truths
+    atoms, truth = snapshot.policy.atoms, seen.trial.rules.truth
     return any(
-        all(any(truths[number] == FALSE for number in numbers) for numbers in alternatives)
+        all(any(truth(number) == FALSE for number in numbers) for numbers in alternatives)
         and any(atoms[number].attribute.part is not Part.SUBJECT for number in chain(*alternatives))
         for alternatives in seen.rule.dynamic
     )
@@ -245,7 +246,7 @@ def _rules(trial: Trial, mask: FieldMask) -> Iterator[_Ranked]:
     for screen in trial.screens:
         if screen.rule is not None and (hit := screen.fields & mask):
             failing.setdefault(screen.check, []).append((screen.reason, hit))
-    for rule, truth in trial.held:
+    for rule, truth in trial.rules.every_rule():
         touched = (rule.true_mask | rule.error_mask) & mask
         if not touched:
             continue
@@ -264,7 +265,7 @@ def _show(snapshot: Snapshot, seen: _Touching) -> Checked:
     """Spell out a rule with its conditions."""
     rule, trial = seen.rule, seen.trial
     conditions = tuple(
-        _condition(trial, snapshot.policy.atoms[number], trial.truths[number], clause, alternative)
+        _condition(trial, snapshot.policy.atoms[number], trial.rules.truth(number), clause, alternative)
         for clause, alternatives in enumerate(rule.dynamic)
         for alternative, numbers in enumerate(alternatives)
         for number in numbers

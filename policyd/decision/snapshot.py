@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from policyd.decision.residual import Residuals
 from policyd.model import (
     Accreditation,
     Agreement,
@@ -50,6 +51,7 @@ class Snapshot:
     accreditations: Mapping[str, tuple[Accreditation, ...]]
     """By requester id, latest start first."""
     agreements: Mapping[str, CompiledAgreement]
+    residuals: Residuals = field(compare=False, repr=False)
 
 
 def build_snapshot(policy: PolicySet, registry: Registry, *, epoch: int) -> Snapshot:
@@ -69,6 +71,7 @@ def build_snapshot(policy: PolicySet, registry: Registry, *, epoch: int) -> Snap
             for requester, several in held.items()
         },
         agreements={each.id: _compile(policy, each) for each in registry.agreements.values()},
+        residuals=Residuals(policy.rules, policy.atoms),
     )
 
 

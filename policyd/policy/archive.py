@@ -11,13 +11,14 @@ from pathlib import Path
 from policyd.errors import ConfigError, LedgerCorrupt, SourceError
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
+from policyd.policy.progress import Progress, silent
 
 _FOLDERS = ("catalogue", "rules", "tests")
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def adopt(source: Path, archive: Path) -> PolicySet:
+def adopt(source: Path, archive: Path, *, progress: Progress = silent) -> PolicySet:
     """Load the policy set in `source` from a copy that is kept as `archive`/<digest>, and return it.
 
     What was loaded and what is kept are the same files, even when somebody edits `source` meanwhile. The
@@ -34,7 +35,7 @@ def adopt(source: Path, archive: Path) -> PolicySet:
         scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=archive))
         try:
             _copy(source, scratch)
-            policy = _load(scratch, source)
+            policy = _load(scratch, source, progress)
             kept = archive / policy.digest
             if not kept.exists():
                 _sync(scratch)
@@ -80,9 +81,9 @@ def _copy(source: Path, target: Path) -> None:
                 shutil.copyfile(path, beside)
 
 
-def _load(scratch: Path, source: Path) -> PolicySet:
+def _load(scratch: Path, source: Path, progress: Progress) -> PolicySet:
     try:
-        return load_policy_set(scratch)
+        return load_policy_set(scratch, progress=progress)
     except SourceError:
         load_policy_set(source)  # the same mistakes, by the names that the author knows
         raise

@@ -12,6 +12,7 @@ from policyd.policy.catalogue import LETTERS, Field, Intended
 from policyd.policy.conditions import MISSING
 from policyd.policy.grants import Duties
 from policyd.policy.policyset import Classes, ConditionalUse, Rule, Tie, solve
+from policyd.policy.progress import Progress, silent
 from policyd.policy.reader import Reader, nearest
 from policyd.policy.rules import Alternatives, Atom, Effect, RuleSource, WhereAlternatives, WhereAtom, glob
 from policyd.policy.where import Times, times
@@ -82,7 +83,12 @@ def compile_purposes(graph: PurposeGraph, fields: Sequence[Field]) -> Purposes:
 
 
 def compile_rules(
-    reader: Reader, sources: Iterable[RuleSource], index: FieldIndex, fields: Sequence[Field]
+    reader: Reader,
+    sources: Iterable[RuleSource],
+    index: FieldIndex,
+    fields: Sequence[Field],
+    *,
+    progress: Progress = silent,
 ) -> Compiled:
     """Solve the resource side of every rule, and number the distinct conditions of the other sides."""
     values = _values_by_attribute(fields)
@@ -96,8 +102,10 @@ def compile_rules(
         return numbers[atom.key]
 
     rules: list[Rule] = []
+    shared: dict[Duties, Duties] = {}  # equal duties are one object: what is the same is merged at no cost
     ordered = sorted(sources, key=lambda source: source.uid)
-    for source in ordered:
+    for done, source in enumerate(ordered, start=1):
+        progress("compiling rules", done, len(ordered))
         aimed = _aimed(reader, source, index)
         on_fields = source.parts.get(Part.RESOURCE, ((),))
         splits = [[(atom.test, values.get(atom.attribute.name, {})) for atom in each] for each in on_fields]
@@ -117,7 +125,7 @@ def compile_rules(
                 why=source.why,
                 allow=source.effect is Effect.ALLOW,
                 grant=source.grant,
-                duties=source.duties,
+                duties=shared.setdefault(source.duties, source.duties),
                 true_mask=true_mask & aimed,
                 error_mask=not_false & ~true_mask & aimed,
                 dynamic=dynamic,

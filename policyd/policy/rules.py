@@ -1,7 +1,7 @@
 """Rules: py-abac policies with our own keys beside them, read, validated and taken apart.
 
-`py_abac.Policy.from_json` parses every rule, and the conditions are compiled from the objects that it
-returns; its evaluator never runs here (trust.md section 7).
+py-abac parses and validates every rule, with the schema of its `Policy.from_json`, and the conditions are
+compiled from the objects that it returns; its evaluator never runs here (trust.md section 7).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from py_abac import Policy
-from py_abac.exceptions import PolicyCreateError
+from py_abac.policy.policy import PolicySchema, ValidationError
 
 from policyd.errors import Place
 from policyd.model import Action, Transform
@@ -90,6 +90,9 @@ class RuleSource:
     content: Any
 
 
+_SCHEMA = PolicySchema()
+"""`Policy.from_json` is this schema made anew for each rule, which takes as long as reading the rule."""
+
 _KEYS = {"uid", "why", "effect", "rules"}
 _ALLOW_KEYS = {"grant", "obligations"}
 _TARGETS: Mapping[str, tuple[Part, str]] = {
@@ -131,8 +134,8 @@ def read_rule(reader: Reader, node: Node, attributes: Mapping[str, Attribute]) -
         "rules": {name: plain(part) for name, part in parts.items()},
     }
     try:
-        policy = Policy.from_json(document)
-    except PolicyCreateError as error:
+        policy: Policy = _SCHEMA.load(document)
+    except ValidationError as error:
         reader.fail(node, f"py-abac refuses rule `{uid}`: {' '.join(str(error).split())}")
         return None
     return RuleSource(

@@ -104,7 +104,7 @@ _WHERE: dict[str, list[tuple[str, list[Document]]]] = {
 }
 
 
-class _Author:
+class Author:
     """Writes rules at random, every condition of docs/policy-set.md among them."""
 
     def __init__(self, seed: int) -> None:
@@ -179,12 +179,12 @@ class _Author:
 
 
 _SEEDS = st.integers(0, 2**32)
-rule_sets = _SEEDS.map(lambda seed: _Author(seed).rules())
+rule_sets = _SEEDS.map(lambda seed: Author(seed).rules())
 """Sets of one to six rules; most have one rule that allows everything, so that others show.
 
 They are drawn by seed: strategies that build strategies cost a hundred times as much here.
 """
-deny_rules = _SEEDS.map(lambda seed: _Author(seed).rule("m-added", "deny"))
+deny_rules = _SEEDS.map(lambda seed: Author(seed).rule("m-added", "deny"))
 
 
 def with_rules(policy: PolicySet, documents: Sequence[Document]) -> PolicySet | None:

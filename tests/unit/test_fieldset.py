@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,57 @@ def test_every_published_name_is_a_pattern_that_resolves_to_itself() -> None:
     odd = sorted(set(names.values()) - set(patterns.values()))
     print(f"{len(patterns)} names; not patterns as published: {odd}")
     assert len(odd) < 20
+
+
+@pytest.mark.parametrize("limit", [0, 40, 100_000])
+def test_a_list_resolves_as_its_names_do(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a list came before, and however little room there is to keep it."""
+    monkeypatch.setattr(fieldset, "_LISTS_LIMIT", limit)
+    index = FieldIndex(_RESOLVE["fields"])
+    names = [case["name"] for case in _RESOLVE["cases"]]
+    seed = 20_261_124
+    print(f"seed {seed}")
+    rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+    lists = [tuple(rng.choices(names, k=size)) for size in (0, 1, 2, 5, 9, 30)]
+    fields = [name for name in names if index.resolve(name) is not None]
+    lists += [tuple(rng.choices(fields, k=size)) for size in (1, 3, 8, 20)]
+    for asked in lists * 4:
+        found = index.resolve_all(tuple(name[:1] + name[1:] for name in asked))
+
+        columns = [(name, column) for name in asked if (column := index.resolve(name)) is not None]
+        sheets: dict[fieldset.Sheet, int] = {}
+        for _, column in columns:
+            sheets[column.sheet] = sheets.get(column.sheet, 0) | column.bit
+        assert found.columns == tuple(name for name, _ in columns)
+        assert found.positions == tuple(column.position for _, column in columns)
+        assert found.sheets == tuple(sorted(sheets.items()))
+        assert found.unknown == tuple(name for name in asked if index.resolve(name) is None)
+        assert found.repeats or len(set(asked)) == len(asked) or found.unknown
+        assert index._lists_weight == sum(fieldset._weight(*each) for each in index._lists.items()) <= limit
+
+
+def test_a_list_is_kept_when_it_comes_again_and_all_of_it_is_known() -> None:
+    """The third time is a look-up; a list with a name that is no field is never kept."""
+    index = FieldIndex({"T.a": (), "T.b": ()})
+    for asked in (("T.a", "T.b"), ("T.a", "nobody-17")):
+        for _ in range(3):
+            index.resolve_all(asked)
+
+    assert list(index._lists) == [("T.a", "T.b")]
+    assert index.resolve_all(("T.a", "T.b")) is index._lists["T.a", "T.b"]
+
+
+def test_threads_that_fill_the_same_index_leave_its_weight_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads keep and push out lists at once; what is kept still weighs what the index says."""
+    monkeypatch.setattr(fieldset, "_LISTS_LIMIT", 200)
+    index = FieldIndex({f"T.f{number}": () for number in range(30)})
+
+    def ask(start: int) -> bool:
+        lists = [tuple(f"T.f{(start + shift + at) % 30}" for at in range(5)) for shift in range(30)]
+        return all(index.resolve_all(asked).columns == asked for _ in range(20) for asked in lists)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8)))
+
+    assert index._lists
+    assert index._lists_weight == sum(fieldset._weight(*each) for each in index._lists.items()) <= 200

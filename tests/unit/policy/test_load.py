@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +87,11 @@ def test_an_evil_path_is_refused_before_py_abac_sees_it(
 
     class Watched:
         @staticmethod
-        def from_json(document: dict[str, Any]) -> Policy:
+        def load(document: dict[str, Any]) -> Policy:
             seen.extend(key for part in document["rules"].values() for key in part)
             return Policy.from_json(document)
 
-    monkeypatch.setattr(rules_module, "Policy", Watched)
+    monkeypatch.setattr(rules_module, "_SCHEMA", Watched)
     files = tiny_files()
     quoted = yaml.safe_dump(path, default_style='"').strip()
     files["rules/evil.yaml"] = (
@@ -402,3 +404,42 @@ def test_a_damaged_file_never_crashes_the_loader(tmp_path: Path) -> None:
             refused += bool(error.problems)
     assert loaded + refused == 120
     assert min(loaded, refused) > 4
+
+
+def test_progress_tells_each_step_to_its_end(tmp_path: Path) -> None:
+    """Files, then rules checked, then rules compiled: each counts up to its total."""
+    told: list[tuple[str, int, int]] = []
+
+    policy = load_policy_set(
+        write_files(tmp_path / "tiny", tiny_files()), progress=lambda *each: told.append(each)
+    )
+
+    rules = len(policy.rules)
+    assert list(dict.fromkeys(what for what, _, _ in told)) == [
+        "reading files of rules",
+        "checking rules",
+        "compiling rules",
+    ]
+    assert [(done, total) for what, done, total in told if what == "compiling rules"] == [
+        (done, rules) for done in range(1, rules + 1)
+    ]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_loading_leaves_the_garbage_collector_as_it_was(enabled: bool, tmp_path: Path) -> None:
+    """It is off while rules are read, and afterwards what it was, also when nothing loads."""
+    seen: list[bool] = []
+    broken = {**tiny_files(), "rules/broken.yaml": "- uid: 1\n"}
+    was_on = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        for number, files in enumerate((tiny_files(), broken)):
+            directory = write_files(tmp_path / str(number), files)
+            with suppress(SourceError):
+                load_policy_set(directory, progress=lambda *_: seen.append(gc.isenabled()))
+            assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was_on else gc.disable)()
+
+    assert seen
+    assert not any(seen)
