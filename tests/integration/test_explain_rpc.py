@@ -190,7 +190,11 @@ def test_the_client_reads_an_explanation(site: Site, server: Server) -> None:
 
     assert explanation.decision.unexpected == ""
     assert sorted(name for group in explanation.groups for name in group.names) == sorted(FIELDS)
-    assert [check.check for check in explanation.question][:2] == ["gate:1:data-service", "gate:2:token"]
+    assert [check.check for check in explanation.question][:3] == [
+        "gate:1:data-service",
+        "gate:1:operator",
+        "gate:2:token",
+    ]
     for group in explanation.groups:
         reason = explanation.decision.withheld.get(group.names[0], "NONE")
         assert reason in {check.reason for check in group.checks}
