@@ -158,6 +158,52 @@ def test_rules_about_other_questions_are_counted_and_not_shown(policy: PolicySet
     assert explanation.not_shown == 2
 
 
+def test_a_name_that_is_no_field_is_explained_and_others_beside_it(policy: PolicySet) -> None:
+    """An unknown name fails the first check on fields, and that is all there is to say of it."""
+    explanation = explain(tiny.snapshot(policy), ask("Pupil.Shoe", "Pupil.Hat", "Pupil.Fsm"), NOW)
+
+    unknown, known = explanation.groups
+    assert [(each.check, each.reason, each.fields) for each in unknown.checks] == [
+        ("gate:6:field", Reason.FIELD_UNKNOWN, 2)
+    ]
+    assert (known.checks[0].check, known.checks[0].result) == ("gate:6:field", Result.PASSED)
+
+
+def test_a_wildcard_refuses_the_whole_question(policy: PolicySet) -> None:
+    """It is the last check of the question, and no field is looked at."""
+    explanation = explain(tiny.snapshot(policy), ask("Pupil.*", "Pupil.Fsm"), NOW)
+
+    last = explanation.question[-1]
+    assert (last.check, last.result, last.reason) == (
+        "gate:6:wildcard",
+        Result.FAILED,
+        Reason.FIELD_WILDCARD,
+    )
+    assert [each.checks for each in explanation.groups] == [()] * len(explanation.groups)
+
+
+@pytest.mark.parametrize(
+    ("part", "attribute", "condition", "value"),
+    [
+        ("subject", "$.organisation.commercial", {"condition": "IsIn", "values": [False]}, "false"),
+        ("context", "$.purpose_notice", {"condition": "IsIn", "values": [True]}, "true"),
+        ("subject", "$.roles", {"condition": "AnyIn", "values": ["researcher"]}, "[researcher]"),
+        ("context", "$.setting", {"condition": "Equals", "value": "secure"}, "secure"),
+    ],
+)
+def test_values_are_spelt_as_rules_spell_them(
+    part: str, attribute: str, condition: object, value: str, policy: PolicySet
+) -> None:
+    """Booleans are `true` and `false`, sets are lists, and text is itself."""
+    deny = {"uid": "r1", "why": "x", "effect": "deny", "rules": {part: {attribute: condition}}}
+    compiled = with_rules(policy, [deny])
+    assert compiled is not None
+
+    shown = rule(explain(tiny.snapshot(compiled), ask("Pupil.Fsm"), NOW), "r1")
+
+    assert [(each.value, each.result) for each in shown.conditions] == [(value, "true")]
+
+
 def test_long_values_are_cut(policy: PolicySet) -> None:
     """A value is for people: 200 characters of it are enough."""
     name = "researcher-" + "1" * 300

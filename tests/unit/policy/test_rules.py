@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from py_abac.exceptions import PolicyCreateError
 
+from policyd.errors import SourceError
+from policyd.policy import rules as module
 from policyd.policy.attributes import DERIVED, Part
 from policyd.policy.conditions import FALSE, TRUE
 from policyd.policy.reader import Reader
-from policyd.policy.rules import RuleSource, glob, read_rule
+from policyd.policy.rules import RuleSource, glob, read_rule, spell_atom
 from policyd.policy.source import read_text
 
 
@@ -90,3 +93,48 @@ def test_only_the_star_is_special_in_a_target(pattern: str, yes: list[str], no: 
     """Targets match whole ids; dots and the rest stand for themselves."""
     assert [text for text in yes if not glob(pattern).fullmatch(text)] == []
     assert [text for text in no if glob(pattern).fullmatch(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("block", "attribute", "condition", "want"),
+    [
+        ("rules", "$.setting", "{condition: Equals, value: open}", "Equals open"),
+        ("rules", "$.purpose_notice", "{condition: IsIn, values: [true, false]}", "IsIn [true, false]"),
+        ("rules", "$.roles", "{condition: IsEmpty}", "IsEmpty"),
+        (
+            "rules",
+            "$.setting",
+            "{condition: Not, value: {condition: IsIn, values: [a, b]}}",
+            "Not (IsIn [a, b])",
+        ),
+        (
+            "where",
+            "$.now",
+            "{condition: Within, from: 2025-01-01, until: 2026-01-01}",
+            "Within from 2025-01-01 until 2026-01-01",
+        ),
+        ("where", "$.setting", "{condition: SameAs, attribute: $.gateway}", "SameAs attribute $.gateway"),
+    ],
+)
+def test_a_condition_is_spelt_on_one_line(block: str, attribute: str, condition: str, want: str) -> None:
+    """Explanations show conditions as they are written, without braces and quotes."""
+    part = "subject" if attribute == "$.roles" else "context"
+    other = "rules: {}, " if block == "where" else ""
+    rule = read(f"{{uid: a, why: x, effect: deny, {other}{block}: {{{part}: {{{attribute}: {condition}}}}}}}")
+
+    ((atoms,),) = (rule.where if block == "where" else rule.parts).values()
+    assert [spell_atom(atom) for atom in atoms] == [want]
+
+
+def test_what_py_abac_refuses_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should py-abac find fault with a rule in which we found none, its words are a problem of the rule."""
+
+    class Strict:
+        @staticmethod
+        def from_json(document: object) -> None:
+            raise PolicyCreateError("no\nthanks")
+
+    monkeypatch.setattr(module, "Policy", Strict)
+
+    with pytest.raises(SourceError, match=r"^rule\.yaml:1:1: py-abac refuses rule `a`: no thanks$"):
+        read("{uid: a, why: x, effect: allow, grant: release, rules: {}}")
