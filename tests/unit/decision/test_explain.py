@@ -66,6 +66,52 @@ def test_all_refusals_of_gates_4_and_5_are_listed_and_no_field_is_looked_at(poli
     assert explanation.groups[0].checks == ()
 
 
+def test_a_question_shows_every_check_that_it_passed(policy: PolicySet) -> None:
+    """Gates 1 to 5 in order, for each purpose those that depend on it."""
+    snapshot = tiny.snapshot(policy, agreement(gateway="STRICT-1"))
+
+    explanation = explain(snapshot, ask("Pupil.Fsm", purposes=("academic", "statistics")), NOW)
+
+    gateway = [
+        "gate:5:organisation_kind",
+        "gate:5:accredited_person",
+        "gate:5:accredited_project",
+        "gate:5:accredited_setting",
+        "gate:5:not_individual_decision",
+    ]
+    assert [(each.check, each.purpose) for each in explanation.question] == [
+        ("gate:1:data-service", ""),
+        ("gate:2:token", ""),
+        ("gate:2:requester", ""),
+        ("gate:2:organisation", ""),
+        ("gate:3:agreement", ""),
+        ("gate:3:setting", ""),
+        ("gate:3:action", ""),
+        ("gate:4:purpose", "academic"),
+        ("gate:4:purpose", "statistics"),
+        ("gate:5:gateway", ""),
+        *((check, "academic") for check in gateway),
+        *((check, "statistics") for check in gateway),
+    ]
+    assert {each.result for each in explanation.question} == {Result.PASSED}
+
+
+def test_a_purpose_passes_gate_4_only_if_it_may_be_declared_and_is_agreed(policy: PolicySet) -> None:
+    """One that may not be declared, or is not in the agreement, is nowhere shown as passed."""
+    snapshot = tiny.snapshot(policy, agreement(purposes=frozenset({"research", "any"})))
+    both = explain(snapshot, ask("Pupil.Fsm", purposes=("any", "academic")), NOW)
+    snapshot = tiny.snapshot(policy, agreement(purposes=frozenset({"research"})))
+    other = explain(snapshot, ask("Pupil.Fsm", purposes=("academic", "marketing")), NOW)
+
+    def gate_4(explanation: Explanation) -> list[tuple[str, Reason]]:
+        return [
+            (each.purpose, each.reason) for each in explanation.question if each.check.startswith("gate:4")
+        ]
+
+    assert gate_4(both) == [("any", Reason.PURPOSE_NOT_REQUESTABLE), ("academic", Reason.NONE)]
+    assert gate_4(other) == [("academic", Reason.NONE), ("marketing", Reason.PURPOSE_NOT_IN_AGREEMENT)]
+
+
 def test_after_a_failure_of_gates_1_to_3_nothing_later_is_said(policy: PolicySet) -> None:
     """The checks up to the one that refused, and no more."""
     snapshot = tiny.snapshot(policy, agreement(status=Status.SUSPENDED))
