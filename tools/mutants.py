@@ -224,6 +224,8 @@ def _in_turn(jobs: Iterable[Job], *, processes: int) -> Iterator[tuple[Job, int]
             if pid == 0:
                 _child(job)
             running[pid] = (job, time.monotonic())
+        if not running:
+            return
         for pid, (job, started) in list(running.items()):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
@@ -231,8 +233,6 @@ def _in_turn(jobs: Iterable[Job], *, processes: int) -> Iterator[tuple[Job, int]
                 yield job, status
             elif time.monotonic() - started > WALL_S:
                 os.kill(pid, signal.SIGKILL)
-        if not running:
-            return
         time.sleep(0.005)
 
 
