@@ -141,3 +141,53 @@ def test_conditional_purposes_bind_the_fields_and_purposes_that_they_are_stated_
     assert owed("School.Size", "statistics") == {"min_cell_count": 20}
     assert owed("Pupil.Fsm", "statistics") == {"round_to": 5}
     assert owed("Pupil.Fsm", "exclusion-review") == {"retention_days": 9}
+
+
+def test_a_column_without_year_needs_every_year_that_is_stated(policy: PolicySet) -> None:
+    """One year outside the agreement withholds it, wherever that year stands; so does no year at all."""
+    snapshot = tiny.snapshot(policy)
+    for years, reason in (
+        ((2014, 2018), "NOT_IN_AGREEMENT"),
+        ((2018, 2014), "NOT_IN_AGREEMENT"),
+        ((), "MISSING"),
+    ):
+        have = spell(decide(snapshot, ask("Pupil.Care", "Pupil.Fsm", years=years), NOW))
+
+        assert set(have.values()) == {f"withhold YEAR_{reason}"}
+
+
+def test_fields_of_one_question_whose_years_differ_are_kept_apart(policy: PolicySet) -> None:
+    """What is let go and what is not are exact sets of fields, also where they were asked for together."""
+    years = (("School", frozenset({2016})),)
+    snapshot = tiny.snapshot(policy, agreement(table_years=years))
+
+    decision = decide(snapshot, ask("Pupil.Fsm", "School.Size", "Pupil.Score"), NOW)
+
+    sets = {
+        group.names: [policy.index.names(each.mask) for each in group.released] for group in decision.groups
+    }
+    assert sets == {
+        ("Pupil.Fsm", "Pupil.Score"): [("Pupil.Fsm", "Pupil.Score")],
+        ("School.Size",): [("School.Size",)],
+    }
+
+
+def test_groups_stand_in_the_order_of_their_first_names(policy: PolicySet) -> None:
+    """The last name of a group has no say in it."""
+    decision = decide(tiny.snapshot(policy), ask("Pupil.Fsm", "Pupil.Secret", "Pupil.Score"), NOW)
+
+    assert [group.names for group in decision.groups] == [("Pupil.Fsm", "Pupil.Score"), ("Pupil.Secret",)]
+
+
+def test_one_wildcard_among_unknown_names_refuses_the_question(policy: PolicySet) -> None:
+    """Whatever else is asked for, known or not."""
+    decision = decide(tiny.snapshot(policy), ask("Pupil.Shoe", "Pupil.*", "Pupil.Fsm"), NOW)
+
+    assert set(spell(decision).values()) == {"withhold FIELD_WILDCARD"}
+
+
+def test_a_decision_names_the_purposes_that_exist(policy: PolicySet) -> None:
+    """A word that is no purpose is nothing to keep a record of."""
+    decision = decide(tiny.snapshot(policy), ask("Pupil.Fsm", purposes=("nonsense", "academic")), NOW)
+
+    assert decision.purposes == ("academic",)
