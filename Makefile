@@ -20,12 +20,16 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --no-header --allow-unsafe --generate-hashes \
 	--strip-extras --no-emit-options
 
+# The tests of floors 1 to 3.
+COVERED := tests/unit/policy tests/unit/decision \
+	$(patsubst %,tests/unit/test_%.py,purpose fieldset merkle canonical transform obligation)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check proto bench fuzz lock clean
+.PHONY: help run test coverage check proto bench fuzz mutants lock clean
 
 help: ## list what there is to make (this)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  ONCE=1 make run             end after the queries instead of serving on"
 	@echo "  make test ARGS=tests/unit   only these tests, or any other option of pytest"
@@ -36,6 +40,12 @@ run: $(RUN) ## a synthetic NPD, a node, and queries with their decisions; then i
 
 test: $(DEV) ## every test, with the seconds of each suite and what was skipped
 	@$(BIN)/python -m pytest $(ARGS)
+
+# In a run of its own: a tracer would slow, and distort, the tests of servers and of speed.
+coverage: $(DEV) ## every branch of floors 1 to 3 is run by the tests of those floors, or it fails
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export COVERAGE_FILE="$$scratch/data" && \
+		$(BIN)/python -m coverage run -m pytest --quiet -p no:cacheprovider $(COVERED) && \
+		$(BIN)/python -m coverage report
 
 check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, policy set
 	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise .
@@ -60,6 +70,9 @@ bench: $(BENCH) ## measure, beside what one would use instead
 
 fuzz: $(DEV) ## the two evaluators on a million random field decisions (ARGS="--seed 7")
 	@$(BIN)/python tools/fuzz.py --decisions 1000000 $(ARGS)
+
+mutants: $(DEV) ## faults planted one by one where decisions are made (ARGS=policyd/purpose.py: in one file)
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 lock: $(DEV) ## write requirements/*.txt again from *.in (UPGRADE=1: newest versions)
 	@for name in build run dev bench; do \

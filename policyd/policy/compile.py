@@ -182,7 +182,7 @@ def _refuse_conflicts(
     reader: Reader, rules: Sequence[Rule], sources: Mapping[str, RuleSource], index: FieldIndex
 ) -> None:
     """Refuse two allow rules whose transforms cannot be combined on a field that both can reach."""
-    allows = [rule for rule in rules if rule.allow and rule.grant and rule.grant != SUPPRESS]
+    allows = [rule for rule in rules if rule.grant and rule.grant != SUPPRESS]  # a deny rule grants nothing
     for at, first in enumerate(allows):
         for second in allows[at + 1 :]:
             both = (first.true_mask | first.error_mask) & (second.true_mask | second.error_mask)
@@ -211,7 +211,6 @@ def _only(source: RuleSource) -> dict[str, frozenset[str]]:
         if part is Part.RESOURCE or len(alternatives) != 1:
             continue
         for atom in alternatives[0]:
-            if atom.only is not None:
-                name = atom.attribute.name
-                found[name] = found.get(name, atom.only) & atom.only
+            if atom.only is not None:  # a target has none, so no attribute has two
+                found[atom.attribute.name] = atom.only
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from policyd.canonical import canonical_json
-from policyd.errors import Place
+from policyd.errors import Place, SourceError
 from policyd.fieldset import FieldIndex, NameClash
 from policyd.model import AccreditationLevel, AccreditationStatus, Action
 from policyd.policy.attributes import DERIVED, Attribute, read_attributes
@@ -92,8 +92,7 @@ def _load(directory: Path, progress: Progress) -> PolicySet:
     attributes = _close(_read_attributes(loader), graph, gateways)
     sources = _read_rules(loader, attributes)
     if graph is None:
-        reader.finish()
-        raise AssertionError("a purpose graph that does not load leaves a problem")
+        raise SourceError(reader.problems)
     fields = _read_catalogue(loader, graph)
     index = _index(reader, fields)
     ordered = tuple(fields[name.lower()] for name in index.ids)

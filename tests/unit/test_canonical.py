@@ -187,6 +187,7 @@ def test_every_part_of_an_answer_counts() -> None:
             ("publish_in_register", False),
             ("setting", None),
             ("exclude_sealed_epoch", 1),
+            ("exclude_sealed_epoch", None),
         )
     ]
     groups = [
@@ -211,6 +212,19 @@ def test_every_part_of_an_answer_counts() -> None:
     digests |= {canonical.answer_digest(base, **{**ids, key: v}) for key, v in _other_ids().items()}
 
     assert len(digests) == len(others) + 4
+
+
+def test_a_listing_is_digested_as_its_page_says() -> None:
+    """The eight parts of docs/digests.md in their order, and nothing of fields and years."""
+    asked = Claimed("q-1", "DS00101", ("a", "b"), Action.MATCH, ("A.b",), ("A.c",), (2018,))
+    token = canonical.token_digest("t")
+    parts: list[canonical.Part] = ["pbac.v1/listing", "q-1", token, "DS00101", ("a", "b"), "match", "CIN", 7]
+
+    have = canonical.listing_digest(asked, token, table="CIN", at_least_epoch=7)
+
+    assert have == hashlib.sha256(canonical.encode(parts)).digest()
+    bare = replace(asked, fields=(), used_fields=(), years=())
+    assert canonical.listing_digest(bare, token, table="CIN", at_least_epoch=7) == have
 
 
 def _other_ids() -> dict[str, Any]:

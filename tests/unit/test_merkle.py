@@ -81,6 +81,25 @@ def test_random_trees_equal_the_recursive_definition() -> None:
         assert resumed.root() == naive_root(leaves), f"seed {seed}, {len(leaves)} leaves, cut at {cut}"
 
 
+def test_a_frontier_names_its_complete_subtrees(tree: Tree) -> None:
+    """Level and position of each peak are those under which a store keeps it."""
+    for size in range(LARGEST + 1):
+        nodes = merkle.load_frontier(size, tree.read).nodes()
+
+        assert nodes == {place: tree.nodes[place] for place in nodes}
+        assert sum(1 << level for level, _ in nodes) == size
+
+
+def test_a_copied_frontier_grows_alone(tree: Tree) -> None:
+    """What is pushed to a copy does not reach the original."""
+    original = merkle.load_frontier(LARGEST - 1, tree.read)
+    copied = original.copy()
+    copied.push(merkle.leaf_hash(tree.leaves[LARGEST - 1]))
+
+    assert (original.size, original.root()) == (LARGEST - 1, tree.roots[LARGEST - 1])
+    assert (copied.size, copied.root()) == (LARGEST, tree.roots[LARGEST])
+
+
 def test_every_record_has_a_proof_in_every_tree(tree: Tree) -> None:
     """Each index has an inclusion proof in each size above it, and it verifies."""
     for size in range(1, LARGEST + 1):

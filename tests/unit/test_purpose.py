@@ -118,14 +118,30 @@ def test_requestable_is_the_set_of_purposes_that_may_be_declared() -> None:
 
 def test_a_purpose_that_the_graph_lacks_has_no_bit() -> None:
     """An unknown purpose is an error that names it, never an empty set."""
-    with pytest.raises(PurposeError, match="`reserch`"):
+    with pytest.raises(PurposeError) as caught:
         GRAPHS["npd"].bit("reserch")
+
+    assert caught.value.purpose == "reserch"
+    assert str(caught.value) == "purpose `reserch` is not in the purpose graph"
+
+
+def test_a_graph_knows_its_root() -> None:
+    """The root is the one purpose that everything is at or below."""
+    for graph in GRAPHS.values():
+        assert graph.down(graph.bit(graph.root)) == graph.all
 
 
 def test_a_level_that_permits_something_must_say_that_it_states() -> None:
     """A level whose purposes would be ignored cannot be made."""
-    with pytest.raises(ValueError, match="states"):
-        Level(allowed=1, states=False)
+    for purposes in ({"allowed": 1}, {"conditional": 1}):
+        with pytest.raises(ValueError, match="states"):
+            Level(**purposes, states=False)
+
+
+def test_a_level_gives_nothing_that_it_is_not_given() -> None:
+    """What is left out of a level is the empty set, whether it states or not."""
+    assert Level(states=True) == Level(0, 0, 0, states=True)
+    assert Level(states=False) == Level(0, 0, 0, states=False)
 
 
 def test_no_purpose_is_both_permitted_and_prohibited() -> None:

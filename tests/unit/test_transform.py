@@ -195,3 +195,10 @@ def test_a_transform_is_written_as_policy_tests_write_it() -> None:
     assert describe(transform(["top_code:60", "round:5"])) == "top_code:60 then round:5"
     assert describe(transform(["generalise:year"])) == "generalise:year"
     assert describe(()) == ""
+
+
+def test_two_forms_of_one_transform_that_no_rule_combines_leave_nothing() -> None:
+    """Pseudonyms of two kinds cannot be computed from each other."""
+    one, other = (Step(TransformKind.PSEUDONYMISE, to=to) for to in ("a", "b"))
+
+    assert join((one,), (other,)) == join((other,), (one,)) == SUPPRESS

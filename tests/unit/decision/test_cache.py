@@ -147,6 +147,49 @@ def test_an_entitlement_is_valid_only_between_the_nearest_boundaries(policy: Pol
             ] * 2
 
 
+def test_an_edge_belongs_to_what_begins_there(policy: PolicySet) -> None:
+    """Up to the last instant before an edge one entitlement is valid, from the edge on another."""
+    snapshot = tiny.snapshot(policy, agreement(until_at=NOW + 10))
+
+    before, after = (entitle(snapshot, _ASKED, now=NOW + 10 + by) for by in (-1, 0))
+
+    assert before.valid_until == after.valid_from == NOW + 10
+    assert before.valid_from < NOW + 10 < after.valid_until
+
+
+def test_what_no_instant_bounds_is_valid_for_ever(policy: PolicySet) -> None:
+    """Ever is beyond every date, and a number that the wire can carry."""
+    found = entitle(tiny.snapshot(policy), ask("Pupil.Fsm", service="nobody"), now=NOW)
+
+    assert (found.valid_from, found.valid_until) == (-FOREVER, FOREVER)
+    assert at("9999-12-31") < FOREVER < 2**63
+
+
+def test_what_is_kept_is_used_from_its_first_instant(policy: PolicySet) -> None:
+    """At the edge itself the second question finds what the first left."""
+    decider = Decider(tiny.snapshot(policy, agreement(from_at=NOW)))
+    decider.decide(_ASKED, NOW)
+    (kept,) = decider._kept["spiffe://test/svc-secure"].values()
+    assert kept.valid_from == NOW
+
+    decider.decide(_ASKED, NOW)
+
+    assert [*decider._kept["spiffe://test/svc-secure"].values()] == [kept]
+    assert next(iter(decider._kept["spiffe://test/svc-secure"].values())) is kept
+
+
+def test_what_replaces_itself_pushes_nothing_out(policy: PolicySet) -> None:
+    """When one entitlement has run out and is worked out anew, the others stay, though the cache is full."""
+    decider = Decider(tiny.snapshot(policy, agreement(until_at=NOW + 10)), limit=2)
+    other = ask("Pupil.Fsm", purposes=("statistics",))
+    for request in (other, _ASKED):
+        decider.decide(request, NOW)
+
+    decider.decide(_ASKED, NOW + 10)
+
+    assert set(decider._kept["spiffe://test/svc-secure"]) == {cache_key(other), cache_key(_ASKED)}
+
+
 def test_a_clock_that_steps_back_gets_the_answer_of_then(policy: PolicySet) -> None:
     """An entitlement has a first instant as well as a last."""
     snapshot = tiny.snapshot(policy, agreement(from_at=NOW))

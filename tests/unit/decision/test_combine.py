@@ -78,3 +78,11 @@ def test_the_earlier_gate_names_the_reason_of_two_purposes() -> None:
         (Step(TransformKind.ROUND, amount=5),),
         Obligations(min_cell_count=5),
     )
+
+
+def test_the_first_rule_is_named_of_purposes_that_come_to_one_transform() -> None:
+    """Of two rules that gave the same verdict the first uid, in whatever order the purposes stand."""
+    steps = (Step(TransformKind.ROUND, amount=5),)
+    parts = [[Part(1, Grade(Effect.TRANSFORM, Reason.NONE, rule, steps))] for rule in ("a5", "a3", "a4")]
+
+    assert cross(parts)[0].grade.rule == "a3"

@@ -66,6 +66,53 @@ def test_all_refusals_of_gates_4_and_5_are_listed_and_no_field_is_looked_at(poli
     assert explanation.groups[0].checks == ()
 
 
+def test_a_question_shows_every_check_that_it_passed(policy: PolicySet) -> None:
+    """Gates 1 to 5 in order, for each purpose those that depend on it."""
+    snapshot = tiny.snapshot(policy, agreement(gateway="STRICT-1"))
+
+    explanation = explain(snapshot, ask("Pupil.Fsm", purposes=("academic", "statistics")), NOW)
+
+    gateway = [
+        "gate:5:organisation_kind",
+        "gate:5:accredited_person",
+        "gate:5:accredited_project",
+        "gate:5:accredited_setting",
+        "gate:5:not_individual_decision",
+    ]
+    assert [(each.check, each.purpose) for each in explanation.question] == [
+        ("gate:1:data-service", ""),
+        ("gate:1:operator", ""),
+        ("gate:2:token", ""),
+        ("gate:2:requester", ""),
+        ("gate:2:organisation", ""),
+        ("gate:3:agreement", ""),
+        ("gate:3:setting", ""),
+        ("gate:3:action", ""),
+        ("gate:4:purpose", "academic"),
+        ("gate:4:purpose", "statistics"),
+        ("gate:5:gateway", ""),
+        *((check, "academic") for check in gateway),
+        *((check, "statistics") for check in gateway),
+    ]
+    assert {each.result for each in explanation.question} == {Result.PASSED}
+
+
+def test_a_purpose_passes_gate_4_only_if_it_may_be_declared_and_is_agreed(policy: PolicySet) -> None:
+    """One that may not be declared, or is not in the agreement, is nowhere shown as passed."""
+    snapshot = tiny.snapshot(policy, agreement(purposes=frozenset({"research", "any"})))
+    both = explain(snapshot, ask("Pupil.Fsm", purposes=("any", "academic")), NOW)
+    snapshot = tiny.snapshot(policy, agreement(purposes=frozenset({"research"})))
+    other = explain(snapshot, ask("Pupil.Fsm", purposes=("academic", "marketing")), NOW)
+
+    def gate_4(explanation: Explanation) -> list[tuple[str, Reason]]:
+        return [
+            (each.purpose, each.reason) for each in explanation.question if each.check.startswith("gate:4")
+        ]
+
+    assert gate_4(both) == [("any", Reason.PURPOSE_NOT_REQUESTABLE), ("academic", Reason.NONE)]
+    assert gate_4(other) == [("academic", Reason.NONE), ("marketing", Reason.PURPOSE_NOT_IN_AGREEMENT)]
+
+
 def test_after_a_failure_of_gates_1_to_3_nothing_later_is_said(policy: PolicySet) -> None:
     """The checks up to the one that refused, and no more."""
     snapshot = tiny.snapshot(policy, agreement(status=Status.SUSPENDED))
@@ -157,6 +204,52 @@ def test_rules_about_other_questions_are_counted_and_not_shown(policy: PolicySet
     assert "d30-by-request-is-known" not in shown  # for another setting
     assert "a40-score-in-bands" in shown  # for other people
     assert explanation.not_shown == 2
+
+
+def test_a_name_that_is_no_field_is_explained_and_others_beside_it(policy: PolicySet) -> None:
+    """An unknown name fails the first check on fields, and that is all there is to say of it."""
+    explanation = explain(tiny.snapshot(policy), ask("Pupil.Shoe", "Pupil.Hat", "Pupil.Fsm"), NOW)
+
+    unknown, known = explanation.groups
+    assert [(each.check, each.reason, each.fields) for each in unknown.checks] == [
+        ("gate:6:field", Reason.FIELD_UNKNOWN, 2)
+    ]
+    assert (known.checks[0].check, known.checks[0].result) == ("gate:6:field", Result.PASSED)
+
+
+def test_a_wildcard_refuses_the_whole_question(policy: PolicySet) -> None:
+    """It is the last check of the question, and no field is looked at."""
+    explanation = explain(tiny.snapshot(policy), ask("Pupil.*", "Pupil.Fsm"), NOW)
+
+    last = explanation.question[-1]
+    assert (last.check, last.result, last.reason) == (
+        "gate:6:wildcard",
+        Result.FAILED,
+        Reason.FIELD_WILDCARD,
+    )
+    assert [each.checks for each in explanation.groups] == [()] * len(explanation.groups)
+
+
+@pytest.mark.parametrize(
+    ("part", "attribute", "condition", "value"),
+    [
+        ("subject", "$.organisation.commercial", {"condition": "IsIn", "values": [False]}, "false"),
+        ("context", "$.purpose_notice", {"condition": "IsIn", "values": [True]}, "true"),
+        ("subject", "$.roles", {"condition": "AnyIn", "values": ["researcher"]}, "[researcher]"),
+        ("context", "$.setting", {"condition": "Equals", "value": "secure"}, "secure"),
+    ],
+)
+def test_values_are_spelt_as_rules_spell_them(
+    part: str, attribute: str, condition: object, value: str, policy: PolicySet
+) -> None:
+    """Booleans are `true` and `false`, sets are lists, and text is itself."""
+    deny = {"uid": "r1", "why": "x", "effect": "deny", "rules": {part: {attribute: condition}}}
+    compiled = with_rules(policy, [deny])
+    assert compiled is not None
+
+    shown = rule(explain(tiny.snapshot(compiled), ask("Pupil.Fsm"), NOW), "r1")
+
+    assert [(each.value, each.result) for each in shown.conditions] == [(value, "true")]
 
 
 def test_long_values_are_cut(policy: PolicySet) -> None:

@@ -223,3 +223,25 @@ def test_a_decision_names_the_state_it_was_made_from(policy: PolicySet) -> None:
     assert (decision.policy_digest, decision.policy_version) == (policy.digest, 3)
     assert (decision.epoch, decision.at) == (snapshot.epoch, NOW)
     assert decision.obligations.exclude_sealed_epoch == snapshot.epoch
+
+
+def test_a_token_that_fails_without_a_word_is_named_as_the_token(policy: PolicySet) -> None:
+    """The deciding check has a name, whatever the verifier had to say."""
+    request = ask("Pupil.Fsm")
+    for said, named in (("expired", "expired"), ("", "token")):
+        failed = replace(request, verified=replace(request.verified, token=None, token_error=said))
+
+        (group,) = decide(tiny.snapshot(policy), failed, NOW).groups
+        assert group.rule == f"gate:2:{named}"
+
+
+@pytest.mark.parametrize(
+    ("basis", "want"), [("none", "withhold GATEWAY_PRECONDITION"), ("art-9-2-j", "release")]
+)
+def test_a_condition_of_article_9_frees_special_categories_only_where_it_is_named(
+    basis: str, want: str, policy: PolicySet
+) -> None:
+    """Under a gateway that asks for it, fields of sensitivity D need one in the agreement."""
+    snapshot = tiny.snapshot(policy, agreement(gateway="STRICT-1", article9=basis))
+
+    assert spell(decide(snapshot, ask("Pupil.Ethnicity"), NOW)) == {"Pupil.Ethnicity": want}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support import tiny_registry as tiny
@@ -13,7 +14,7 @@ from policyd.decision.cache import Decider
 from policyd.decision.decide import decide
 from policyd.decision.listing import list_fields
 from policyd.decision.snapshot import Snapshot
-from policyd.model import Action, Effect, Obligations, Outcome, Status
+from policyd.model import Action, ColumnSet, Effect, Obligations, Outcome, Status
 from policyd.policy.policyset import PolicySet
 from policyd.reasons import Reason
 
@@ -65,11 +66,46 @@ def test_one_table_ignores_case_and_an_unknown_one_lists_nothing(snapshot: Snaps
     assert (nowhere.outcome, nowhere.groups) == (Outcome.WITHHOLD, ())
 
 
-def test_fields_of_no_year_are_not_listed(policy: PolicySet) -> None:
+@pytest.mark.parametrize(("table", "other"), [("School", "Pupil"), ("Pupil", "School")])
+def test_fields_of_no_year_are_not_listed(table: str, other: str, policy: PolicySet) -> None:
     """A field of the agreement whose table has no year in it could never be had."""
-    snapshot = tiny.snapshot(policy, agreement(table_years=(("School", frozenset()),)))
+    snapshot = tiny.snapshot(policy, agreement(table_years=((table, frozenset()),)))
 
-    assert not any(name.startswith("School.") for name in spell(list_fields(snapshot, ask(), NOW)))
+    assert {name.split(".")[0] for name in spell(list_fields(snapshot, ask(), NOW))} == {other}
+
+
+def test_fields_of_different_years_are_listed_together(policy: PolicySet) -> None:
+    """What could be had in some year is listed, though in no year all of it."""
+    years = (("School", frozenset({2016})), ("Pupil", frozenset({2018})))
+
+    listing = list_fields(tiny.snapshot(policy, agreement(table_years=years)), ask(), NOW)
+
+    assert spell(listing) == spell(list_fields(tiny.snapshot(policy), ask(), NOW))
+
+
+def test_a_listing_is_about_all_that_it_lists(policy: PolicySet) -> None:
+    """Groups stand in the order of their first fields, and the classes are those of all groups."""
+    listing = list_fields(tiny.snapshot(policy), ask(), NOW)
+
+    assert [group.names[0] for group in listing.groups] == ["Pupil.Care", "Pupil.Dob", "Pupil.Ref"]
+    assert listing.groups[0].names[-1].startswith("School.")  # so by first field, and not by last
+    for group in listing.groups:
+        assert group.released == (ColumnSet("", 0, policy.index.mask(group.names)[0]),)
+    assert (listing.identification_risk, listing.sensitivity) == (2, "BCDE")
+
+
+def test_fields_that_more_rules_grant_are_listed_with_the_others(tmp_path: Path) -> None:
+    """Where a second rule gives no more than the first, the verdict is one and the group is one."""
+    more = (
+        "- {uid: z90, why: x, effect: allow, targets: {resource_id: School.*}, rules: {}, grant: release}\n"
+    )
+    policy = load_tiny(tmp_path, rules=more)
+    snapshot = tiny.snapshot(policy)
+
+    first = list_fields(snapshot, ask(), NOW).groups[0]
+
+    assert first.rule == "a10-research"
+    assert {"Pupil.Fsm", "School.Size"} <= set(first.names)
 
 
 def test_a_refused_question_says_why_and_lists_nothing(policy: PolicySet) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.tiny_policy import load_tiny
 from support.tiny_rules import with_rules
 
+from policyd.policy.catalogue import Intended
+from policyd.policy.compile import compile_classes, compile_purposes
 from policyd.policy.policyset import PolicySet, Rule
+from policyd.purpose import Level, combine
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +86,77 @@ def test_a_target_bounds_truth_and_error_alike(policy: PolicySet) -> None:
         {"School.Size", "School.Laestab"},
     )
     assert compiled(policy, {}, "*.S*") == ({"Pupil.Score", "Pupil.Secret", "School.Size"}, set())
+
+
+def test_several_targets_are_aimed_at_together(policy: PolicySet) -> None:
+    """A rule with a list of targets is about the fields of all of them."""
+    rule = {
+        "uid": "x",
+        "why": "x",
+        "effect": "deny",
+        "targets": {"resource_id": ["Pupil.Fsm", "School.*", "Pupil.Dob"]},
+        "rules": {},
+    }
+    found = with_rules(policy, [rule])
+
+    assert found is not None
+    aimed = {"Pupil.Fsm", "School.Size", "School.Laestab", "Pupil.Dob"}
+    assert {*policy.index.names(found.rules[0].true_mask)} == aimed
+
+
+def test_a_part_without_conditions_is_no_clause(policy: PolicySet) -> None:
+    """What always holds is not evaluated for every question."""
+    rule = {"uid": "x", "why": "x", "effect": "deny", "rules": {"context": {}, "subject": [{}]}}
+    found = with_rules(policy, [rule])
+
+    assert found is not None
+    assert found.rules[0].dynamic == ()
+
+
+def test_suppress_agrees_with_every_transform(policy: PolicySet) -> None:
+    """It leaves nothing that another could spoil, so two rules may meet on a field when one suppresses."""
+    rules = [
+        {"uid": uid, "why": "x", "effect": "allow", "rules": {}, "grant": grant}
+        for uid, grant in (("x", "suppress"), ("y", "pseudonymise"))
+    ]
+
+    assert with_rules(policy, rules) is not None
+
+
+def test_classes_are_masks_of_the_fields_that_have_them(policy: PolicySet) -> None:
+    """One mask for each risk from 1 to 5, for each letter, and for what was withdrawn."""
+    fields = [replace(each, withdrawn="x") if each.id == "Pupil.Fsm" else each for each in policy.fields]
+
+    found = compile_classes(fields)
+
+    assert len(found.risk) == 6
+    for position, field in enumerate(fields):
+        has = [risk for risk in range(6) if found.risk[risk] >> position & 1]
+        letters = [letter for letter, mask in found.sensitivity.items() if mask >> position & 1]
+        assert (has, set(letters)) == ([field.identification_risk], set(field.sensitivity))
+    assert policy.index.names(found.withdrawn) == ("Pupil.Fsm", "Pupil.Nationality")
+
+
+def test_purposes_are_masks_of_what_each_field_says(policy: PolicySet) -> None:
+    """Of every field and purpose the masks say what the field's own levels say, and whose duties it owes."""
+    graph, says_nothing = policy.graph, Intended(Level(states=False), ())
+    fields = [  # two kinds of levels with a condition, told apart by a level that says nothing
+        replace(each, levels=(*each.levels, says_nothing)) if each.id == "School.Size" else each
+        for each in policy.fields
+    ]
+
+    found = compile_purposes(graph, fields)
+
+    for position, field in enumerate(fields):
+        want = combine(graph, [each.level for each in field.levels])
+        for number in range(len(graph.ids)):
+            have = [
+                masks[number] >> position & 1 for masks in (found.full, found.conditional, found.prohibited)
+            ]
+            assert have == [mask >> number & 1 for mask in (want.full, want.conditional, want.prohibited)]
+    (use,) = found.uses
+    assert policy.index.names(use.fields) == ("School.Laestab", "School.Size")
+    assert graph.names(use.purposes) == ("statistics",)
 
 
 def test_conditions_are_numbered_once(policy: PolicySet) -> None:

@@ -165,3 +165,27 @@ def test_a_name_that_folds_to_the_wanted_one_is_another_name() -> None:
 
     assert test("k") == TRUE
     assert [value for value in ("K", "\u212a", "\uff4b", "k\u200b") if test(value) != FALSE] == []
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text", "mistakes"),
+    [
+        ("int", "{condition: Eq, value: -2147483648}", 0),
+        ("int", "{condition: Eq, value: -2147483649}", 1),
+        ("int", "{condition: Eq, value: 2147483648}", 0),
+        ("int", "{condition: Eq, value: 2147483649}", 1),
+        ("string", "{condition: IsIn, values: a}", 1),
+        ("string", "{condition: IsIn, values: []}", 1),
+        ("closed", "{condition: Equals, value: 12}", 1),
+        ("closed", "{condition: Equals, value: purple}", 1),
+        ("closed", "{condition: StartsWith, value: gr}", 0),
+        ("closed", "{condition: Contains, value: e}", 0),
+    ],
+)
+def test_each_mistake_of_a_condition_is_reported_once(attribute: str, text: str, mistakes: int) -> None:
+    """Integers go as far as py-abac keeps them exact, and a part of a word need not be a word of the list."""
+    reader = Reader()
+
+    check(reader, read_text(text, "rule.yaml"), ATTRIBUTES[attribute])
+
+    assert len(reader.problems) == mistakes, reader.problems

@@ -342,6 +342,14 @@ def test_rules_that_never_meet_may_differ(first: str, second: str, tmp_path: Pat
             "{resource: {$.by_request: {condition: IsIn, values: [true]}}}",
             "{resource: {$.field: {condition: Equals, value: Pupil.Score}}}",
         ),
+        (
+            "{resource: {$.field: {condition: Equals, value: Pupil.Score}}}",
+            "{resource: {$.by_request: {condition: IsIn, values: [true]}}}",
+        ),
+        (  # never both true, but both in error where it is unknown
+            "{resource: {$.by_request: {condition: IsIn, values: [true]}}}",
+            "{resource: {$.by_request: {condition: IsIn, values: [false]}}}",
+        ),
     ],
 )
 def test_rules_that_may_meet_must_agree(first: str, second: str, tmp_path: Path) -> None:

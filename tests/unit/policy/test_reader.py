@@ -11,7 +11,7 @@ import pytest
 from policyd.clock import parse_instant
 from policyd.errors import SourceError
 from policyd.model import Status
-from policyd.policy.reader import FIELD_ID, ID, Reader
+from policyd.policy.reader import FIELD_ID, ID, Reader, nearest
 from policyd.policy.source import Node, read_text
 
 Read = Callable[[Reader, Node], Any]
@@ -139,3 +139,11 @@ def test_finish_raises_all_problems_of_all_files(tmp_path: Path) -> None:
         reader.finish()
 
     assert [str(p).split(": ")[0] for p in caught.value.problems] == ["a.yaml:1:1", "b.yaml:1:4"]
+
+
+def test_a_hint_proposes_the_nearest_word_or_all_or_nothing() -> None:
+    """Near words are proposed in their own spelling, else twelve at most are listed, else nothing is said."""
+    assert nearest("reserch", ["Research", "other"]) == "; did you mean `Research`?"
+    assert nearest("x", ["b", "a"]) == "; expected one of `a`, `b`"
+    assert nearest("x", [f"word-{n:02}" for n in range(13)]).endswith("`word-11` ...")
+    assert nearest("x", []) == ""

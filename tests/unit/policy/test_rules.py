@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from marshmallow import ValidationError
 
+from policyd.errors import SourceError
+from policyd.policy import rules as module
 from policyd.policy.attributes import DERIVED, Part
 from policyd.policy.conditions import FALSE, TRUE
 from policyd.policy.reader import Reader
-from policyd.policy.rules import RuleSource, attributes_of, glob, read_rule, words_of
+from policyd.policy.rules import RuleSource, attributes_of, glob, read_rule, spell_atom, words_of
 from policyd.policy.source import read_text
 
 
@@ -137,3 +140,48 @@ def test_a_duration_reads_the_clock_and_a_target_names_no_words() -> None:
     (((target,),),) = rule.parts.values()
     assert attributes_of(until) == {"accreditation.until", "now"}
     assert (words_of(target), attributes_of(target)) == (set(), {"action"})
+
+
+@pytest.mark.parametrize(
+    ("block", "attribute", "condition", "want"),
+    [
+        ("rules", "$.setting", "{condition: Equals, value: open}", "Equals open"),
+        ("rules", "$.purpose_notice", "{condition: IsIn, values: [true, false]}", "IsIn [true, false]"),
+        ("rules", "$.roles", "{condition: IsEmpty}", "IsEmpty"),
+        (
+            "rules",
+            "$.setting",
+            "{condition: Not, value: {condition: IsIn, values: [a, b]}}",
+            "Not (IsIn [a, b])",
+        ),
+        (
+            "where",
+            "$.now",
+            "{condition: Within, from: 2025-01-01, until: 2026-01-01}",
+            "Within from 2025-01-01 until 2026-01-01",
+        ),
+        ("where", "$.setting", "{condition: SameAs, attribute: $.gateway}", "SameAs attribute $.gateway"),
+    ],
+)
+def test_a_condition_is_spelt_on_one_line(block: str, attribute: str, condition: str, want: str) -> None:
+    """Explanations show conditions as they are written, without braces and quotes."""
+    part = "subject" if attribute == "$.roles" else "context"
+    other = "rules: {}, " if block == "where" else ""
+    rule = read(f"{{uid: a, why: x, effect: deny, {other}{block}: {{{part}: {{{attribute}: {condition}}}}}}}")
+
+    ((atoms,),) = (rule.where if block == "where" else rule.parts).values()
+    assert [spell_atom(atom) for atom in atoms] == [want]
+
+
+def test_what_py_abac_refuses_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should py-abac find fault with a rule in which we found none, its words are a problem of the rule."""
+
+    class Strict:
+        @staticmethod
+        def load(document: object) -> None:
+            raise ValidationError("no\nthanks")
+
+    monkeypatch.setattr(module, "_SCHEMA", Strict)
+
+    with pytest.raises(SourceError, match=r"^rule\.yaml:1:1: py-abac refuses rule `a`: no thanks$"):
+        read("{uid: a, why: x, effect: allow, grant: release, rules: {}}")

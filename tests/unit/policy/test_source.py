@@ -135,3 +135,38 @@ def test_forbidden_characters_are_reported_up_to_a_limit_in_linear_time() -> Non
 def test_bombs_are_refused(text: str) -> None:
     """Self-reference and deep nesting end in a problem."""
     assert problems(text)
+
+
+def test_a_text_over_the_size_limit_is_not_parsed() -> None:
+    """The limit counts bytes of UTF-8 and not characters."""
+    text = "a: 1\n#" + "é" * (source.MAX_BYTES // 2 - 3)
+    assert plain(read_text(text, "f.yaml")) == {"a": 1}
+
+    assert problems(text + "é") == [("1:1", "is over 4194304 bytes; split it")]
+
+
+def test_an_error_of_the_parser_without_a_place_is_a_problem_of_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the parser gives up with, the file is refused and the words are kept, on one line."""
+
+    class GivesUp(yaml.SafeLoader):
+        def get_event(self) -> yaml.Event:
+            raise yaml.YAMLError("out\nof memory")
+
+    monkeypatch.setattr(source, "_PARSER", GivesUp)
+
+    assert problems("a: 1\n") == [("1:1", "is not well-formed YAML: out of memory")]
+
+
+def test_a_parser_that_skips_a_value_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a value must come and an end comes, reading stops: nothing is made up for it."""
+
+    class Skips(yaml.SafeLoader):
+        def get_event(self) -> yaml.Event:
+            event = super().get_event()
+            return super().get_event() if isinstance(event, yaml.ScalarEvent) else event
+
+    monkeypatch.setattr(source, "_PARSER", Skips)
+
+    assert problems("1\n") == [("2:1", "is not well-formed YAML: a value was expected")]
