@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import cast
 
 from policyd.decision.combine import Grade, refused
 from policyd.decision.entitlement import Entitlement
-from policyd.fieldset import FieldIndex, Sheet
+from policyd.fieldset import Column, FieldIndex, Sheet
 from policyd.model import Claimed, ColumnSet, Effect, FieldMask, VerdictGroup
 from policyd.reasons import Reason
 
@@ -104,9 +105,7 @@ def _withhold_late(
         to.names = pile.names
         return [to]
     for name in pile.names:
-        column = index.resolve(name)
-        if column is None:
-            raise AssertionError("only columns are dealt out by part of an entitlement")
+        column = cast("Column", index.resolve(name))  # only columns are dealt out by part
         if column.bit & outside.get(column.sheet, 0):
             moved[late[column.sheet][0].verdict].names.append(name)
         else:

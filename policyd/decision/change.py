@@ -58,11 +58,9 @@ class Change(Protocol):
     @property
     def terms(self) -> Terms:
         """The change in plain values."""
-        ...
 
     def make(self, facts: Facts) -> Facts:
         """Return the facts with this one replaced."""
-        ...
 
 
 ChangeSet = tuple[Change, ...]

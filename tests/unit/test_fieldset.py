@@ -104,6 +104,18 @@ def test_the_memo_is_bounded_and_keeps_no_unknown_name(monkeypatch: pytest.Monke
             assert len(index._memo) <= 50
 
 
+def test_marks_of_lists_met_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of lists that never come again fills no memory, and one that does is still resolved alike."""
+    monkeypatch.setattr(fieldset, "_MEMO_LIMIT", 50)
+    index = FieldIndex({"A.X": ["C_[n]_SPR[yy]"]})
+    lists = [(f"A.C_{number}_SPR{year:02}",) for number in range(1, 41) for year in range(5)]
+
+    first = [index.resolve_all(names) for names in lists]
+    for _ in range(3):
+        assert [index.resolve_all(names) for names in lists] == first
+        assert len(index._met) <= 50
+
+
 def test_an_academic_year_is_named_by_its_first_calendar_year() -> None:
     """Autumn starts the year that it names; everything else ends it."""
     have = {

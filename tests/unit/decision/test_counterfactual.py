@@ -436,6 +436,62 @@ def test_a_rule_tied_to_a_role_is_mended_by_the_role(policy: PolicySet) -> None:
     assert texts(found) == [["requester `researcher-1` has the role `Pupil`"]]
 
 
+def test_a_denial_tied_to_a_role_is_not_mended_by_more_roles(policy: PolicySet) -> None:
+    """Roles are only ever given, so what one of them forbids is not allowed again by three changes."""
+    tied = {
+        "uid": "tied",
+        "why": "x",
+        "effect": "deny",
+        "rules": {},
+        "where": {"resource": {"$.table": {"condition": "MemberOf", "attribute": "$.roles"}}},
+    }
+    changed = with_rules(policy, [WIDE, tied])
+    assert changed is not None
+
+    found = search(tiny.snapshot(changed, requester(roles=frozenset({"Pupil"}))), ask("Pupil.Fsm"))
+
+    assert (found.search, found.sets) == (Search.LARGER, ())
+
+
+def test_a_column_of_another_year_is_mended_by_the_agreement_alone(policy: PolicySet) -> None:
+    """Its year is in its name, so that stating another one changes nothing."""
+    assert texts(search(tiny.snapshot(policy), ask("Pupil.Dob_SPR25"))) == [
+        ["agreement `AG-1` covers 2024/25"]
+    ]
+
+
+def test_a_role_that_the_requester_has_is_not_offered(policy: PolicySet) -> None:
+    """Of the roles that rules name, only those that are lacking."""
+    rules = [
+        {**WIDE, "uid": role, "rules": {"subject": {"$.roles": {"condition": "AnyIn", "values": [role]}}}}
+        for role in ("linker", "reader")
+    ]
+    rules[0]["targets"] = {"action_id": "link"}
+    changed = with_rules(policy, rules)
+    assert changed is not None
+
+    found = search(tiny.snapshot(changed, requester(roles=frozenset({"linker"}))), ask("Pupil.Fsm"))
+
+    assert [
+        "requester `researcher-1` has the role `reader`",
+    ] in texts(found)
+    assert not [text for each in texts(found) for text in each if "has the role `linker`" in text]
+
+
+def test_a_suppression_beside_a_tied_permission_is_mended_by_another_action(policy: PolicySet) -> None:
+    """All that the rules that allow can read is tried, and what is withheld for other reasons is let be."""
+    tied = {**WIDE, "where": {"resource": {"$.table": {"condition": "MemberOf", "attribute": "$.roles"}}}}
+    narrow = {**WIDE, "uid": "narrow", "grant": "suppress", "targets": {"action_id": "release"}}
+    changed = with_rules(policy, [tied, narrow])
+    assert changed is not None
+    snapshot = tiny.snapshot(changed, requester(roles=frozenset({"Pupil"})))
+
+    found = counterfactuals(snapshot, ask("Pupil.Fsm", "Pupil.Nationality"), NOW, more=always)
+
+    assert [each.search for each in found] == [Search.ALL, Search.NOTHING]
+    assert texts(found[0]) == ACTIONS
+
+
 def test_a_provisional_accreditation_is_offered_with_somebody_to_supervise(policy: PolicySet) -> None:
     """Only where a rule can tell the levels apart, and a colleague is fully accredited."""
     rule = {
@@ -473,6 +529,7 @@ def test_a_provisional_accreditation_is_offered_with_somebody_to_supervise(polic
         ([], ask("Pupil.Secret")),
         ([], ask("Pupil.Fsm", used_fields=("Pupil.Nationality",))),
         ([requester(organisation="gone")], ask("Pupil.Fsm")),
+        ([data_service(organisation="gone")], ask("Pupil.Fsm")),
     ],
     ids=[
         "data service unknown",
@@ -484,6 +541,7 @@ def test_a_provisional_accreditation_is_offered_with_somebody_to_supervise(polic
         "level A",
         "used field withdrawn",
         "organisation unknown",
+        "operator unknown",
     ],
 )
 def test_what_nobody_may_change_has_no_counterfactual(

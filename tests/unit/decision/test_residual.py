@@ -58,8 +58,8 @@ def plain_truth(rule: Rule, policy: PolicySet, values: Mapping[str, object]) -> 
 def test_what_is_left_is_what_a_loop_over_all_rules_finds(
     policy: PolicySet, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over many requests that share values, and with room for three values an attribute only."""
-    monkeypatch.setattr(residual, "MAX_VALUES", 3)
+    """Over many requests that share values, and with room for two values an attribute only."""
+    monkeypatch.setattr(residual, "MAX_VALUES", 2)
     rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
     documents = [Author(seed).rule(f"r{number}", rng.choice(["allow", "deny"])) for number in range(30)]
     # Rules that cannot be combined do not load; here they need not grant anything in particular.

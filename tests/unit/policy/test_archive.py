@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.tiny_policy import tiny_files, write_files
 
 from policyd.errors import ConfigError, LedgerCorrupt, SourceError
+from policyd.policy import archive as archive_module
 from policyd.policy.archive import adopt, find
 from policyd.policy.load import load_policy_set
+from policyd.policy.policyset import PolicySet
 
 
 @pytest.fixture
@@ -75,6 +80,78 @@ def test_what_the_loader_objects_to_is_not_lost_in_the_copy(source: Path, tmp_pa
 
     with pytest.raises(SourceError, match="is not read"):
         adopt(source, tmp_path / "archive")
+
+
+def test_other_files_are_not_kept(source: Path, tmp_path: Path) -> None:
+    """Notes and pictures beside the policy set are nobody's to read later."""
+    write_files(source, {"rules/notes.txt": "x", "notes.txt": "x"})
+
+    kept = tmp_path / "archive" / adopt(source, tmp_path / "archive").digest
+
+    assert not [path for path in kept.rglob("*") if path.suffix == ".txt"]
+
+
+def test_a_set_mended_while_it_was_loaded_is_still_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy had mistakes; that the source has none by now does not put the copy in force."""
+    rules = source / "rules" / "rules.yaml"
+    good = rules.read_text("utf-8")
+    rules.write_text("- nonsense\n", "utf-8")
+    load = archive_module.load_policy_set
+
+    def load_and_mend(directory: Path, **options: Any) -> PolicySet:
+        try:
+            return load(directory, **options)
+        finally:
+            rules.write_text(good, "utf-8")
+
+    monkeypatch.setattr(archive_module, "load_policy_set", load_and_mend)
+
+    with pytest.raises(SourceError):
+        adopt(source, tmp_path / "archive")
+
+    assert list((tmp_path / "archive").iterdir()) == []
+
+
+def test_of_processes_that_keep_one_set_all_have_it(source: Path, tmp_path: Path) -> None:
+    """Whoever comes second finds the same content in place, and is content with it."""
+    archive = tmp_path / "archive"
+    script = (
+        "import sys; from pathlib import Path; from policyd.policy.archive import adopt; "
+        "print(adopt(Path(sys.argv[1]), Path(sys.argv[2])).digest)"
+    )
+    command = [sys.executable, "-c", script, str(source), str(archive)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    digests = {process.communicate()[0].strip() for process in running}
+
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert {path.name for path in archive.iterdir()} == digests
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("in_the_way", [True, False], ids=["another was faster", "it cannot be put there"])
+def test_a_copy_that_cannot_be_put_in_place(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_the_way: bool
+) -> None:
+    """If the same set is there by then, that one is kept; if not, nothing is put in force."""
+    archive = tmp_path / "archive"
+    rename = Path.rename
+
+    def lose_the_race(path: Path, target: Path) -> Path:
+        if in_the_way:
+            shutil.copytree(path, target)
+            return rename(path, target)
+        raise PermissionError(13, "not permitted")
+
+    monkeypatch.setattr(Path, "rename", lose_the_race)
+
+    if in_the_way:
+        assert find(archive, adopt(source, archive).digest)
+    else:
+        with pytest.raises(ConfigError, match="not permitted"):
+            adopt(source, archive)
+    assert len(list(archive.iterdir())) == in_the_way
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:
