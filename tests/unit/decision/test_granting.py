@@ -161,13 +161,16 @@ def test_fields_of_one_question_whose_years_differ_are_kept_apart(policy: Policy
     years = (("School", frozenset({2016})),)
     snapshot = tiny.snapshot(policy, agreement(table_years=years))
 
-    decision = decide(snapshot, ask("Pupil.Fsm", "School.Size", "Pupil.Score"), NOW)
+    decision = decide(snapshot, ask("Pupil.Ethnicity_SPR19", "Pupil.Fsm", "School.Size", "Pupil.Score"), NOW)
 
     sets = {
         group.names: [policy.index.names(each.mask) for each in group.released] for group in decision.groups
     }
     assert sets == {
-        ("Pupil.Fsm", "Pupil.Score"): [("Pupil.Fsm", "Pupil.Score")],
+        ("Pupil.Ethnicity_SPR19", "Pupil.Fsm", "Pupil.Score"): [
+            ("Pupil.Fsm", "Pupil.Score"),
+            ("Pupil.Ethnicity",),
+        ],
         ("School.Size",): [("School.Size",)],
     }
 
