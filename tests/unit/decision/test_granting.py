@@ -194,3 +194,17 @@ def test_a_decision_names_the_purposes_that_exist(policy: PolicySet) -> None:
     decision = decide(tiny.snapshot(policy), ask("Pupil.Fsm", purposes=("nonsense", "academic")), NOW)
 
     assert decision.purposes == ("academic",)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("Pupil.Fsm", {2018}), ("Pupil.Ethnicity_ab18", None), ("Pupil.Ethnicity_SPR18", None)],
+)
+def test_rows_are_bound_where_a_column_carries_no_year(
+    name: str, rows: set[int] | None, policy: PolicySet
+) -> None:
+    """A column with a year of its own, with a term or without, has no rows of other years."""
+    decision = decide(tiny.snapshot(policy), ask(name), NOW)
+
+    assert spell(decision) == {name: "release"}
+    assert decision.obligations.row_years == rows
