@@ -188,6 +188,13 @@ def test_what_is_shown_is_bounded_and_says_so(policy: PolicySet, monkeypatch: py
         return sum(each.place is not None for group in explanation.groups for each in group.checks)
 
     assert short.not_shown - whole.not_shown == rules(whole) - rules(short) > 0
+    others = [
+        each.check
+        for group in short.groups
+        for each in group.checks
+        if each.place is not None and each.check != group.group.rule
+    ]
+    assert len(others) == 2
     for group in short.groups:
         if not group.group.rule.startswith("gate:"):
             assert any(each.check == group.group.rule for each in group.checks)
@@ -252,9 +259,10 @@ def test_values_are_spelt_as_rules_spell_them(
     assert [(each.value, each.result) for each in shown.conditions] == [(value, "true")]
 
 
-def test_long_values_are_cut(policy: PolicySet) -> None:
+@pytest.mark.parametrize(("length", "last"), [(199, "1"), (200, "1"), (201, "…"), (300, "…")])
+def test_long_values_are_cut(length: int, last: str, policy: PolicySet) -> None:
     """A value is for people: 200 characters of it are enough."""
-    name = "researcher-" + "1" * 300
+    name = "researcher-".ljust(length, "1")
     compiled = with_rules(
         policy,
         [
@@ -273,4 +281,12 @@ def test_long_values_are_cut(policy: PolicySet) -> None:
     shown = rule(explain(snapshot, ask("Pupil.Fsm", who=name), NOW), "r1")
 
     (condition,) = shown.conditions
-    assert (len(condition.value), condition.value[-1]) == (200, "…")
+    assert (len(condition.value), condition.value[-1]) == (min(length, 200), last)
+
+
+def test_a_check_is_about_no_field_unless_it_says_so(policy: PolicySet) -> None:
+    """What is left out of a check or an explanation counts for nothing."""
+    whole = explain(tiny.snapshot(policy), ask("Pupil.Fsm"), NOW)
+
+    assert Checked("gate:1:data-service", Result.PASSED).fields == 0
+    assert Explanation(whole.decision, whole.question, whole.groups, whole.valid_until).not_shown == 0

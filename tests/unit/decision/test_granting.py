@@ -161,13 +161,16 @@ def test_fields_of_one_question_whose_years_differ_are_kept_apart(policy: Policy
     years = (("School", frozenset({2016})),)
     snapshot = tiny.snapshot(policy, agreement(table_years=years))
 
-    decision = decide(snapshot, ask("Pupil.Fsm", "School.Size", "Pupil.Score"), NOW)
+    decision = decide(snapshot, ask("Pupil.Ethnicity_SPR19", "Pupil.Fsm", "School.Size", "Pupil.Score"), NOW)
 
     sets = {
         group.names: [policy.index.names(each.mask) for each in group.released] for group in decision.groups
     }
     assert sets == {
-        ("Pupil.Fsm", "Pupil.Score"): [("Pupil.Fsm", "Pupil.Score")],
+        ("Pupil.Ethnicity_SPR19", "Pupil.Fsm", "Pupil.Score"): [
+            ("Pupil.Fsm", "Pupil.Score"),
+            ("Pupil.Ethnicity",),
+        ],
         ("School.Size",): [("School.Size",)],
     }
 
@@ -191,3 +194,17 @@ def test_a_decision_names_the_purposes_that_exist(policy: PolicySet) -> None:
     decision = decide(tiny.snapshot(policy), ask("Pupil.Fsm", purposes=("nonsense", "academic")), NOW)
 
     assert decision.purposes == ("academic",)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("Pupil.Fsm", {2018}), ("Pupil.Ethnicity_ab18", None), ("Pupil.Ethnicity_SPR18", None)],
+)
+def test_rows_are_bound_where_a_column_carries_no_year(
+    name: str, rows: set[int] | None, policy: PolicySet
+) -> None:
+    """A column with a year of its own, with a term or without, has no rows of other years."""
+    decision = decide(tiny.snapshot(policy), ask(name), NOW)
+
+    assert spell(decision) == {name: "release"}
+    assert decision.obligations.row_years == rows
