@@ -22,7 +22,7 @@ LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --no-header --allow-uns
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check proto bench fuzz lock clean
+.PHONY: help run test fault check proto bench fuzz lock clean
 
 help: ## list what there is to make (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ run: $(RUN) ## a synthetic NPD, a node, and queries with their decisions; then i
 
 test: $(DEV) ## every test, with the seconds of each suite and what was skipped
 	@$(BIN)/python -m pytest $(ARGS)
+
+fault: $(DEV) ## the fault sweeps whole: every byte, every system call (minutes; `make test` takes samples)
+	@POLICYD_SWEEPS=whole $(BIN)/python -m pytest -s tests/fault $(ARGS)
 
 check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, policy set
 	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise .
