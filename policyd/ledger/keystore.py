@@ -178,7 +178,7 @@ class KeyStore:
         )
 
     def _meta(self) -> Mapping[str, str]:
-        return dict(self._read("SELECT name, value FROM meta"))
+        return {str(name): str(value) for name, value in self._read("SELECT name, value FROM meta")}
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with store.readable(Path(DATABASE)):

@@ -195,7 +195,8 @@ def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
     Raises:
         LedgerCorrupt: the log has a format that this program does not know.
     """
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    # As text: in a damaged file a value may be of any type.
+    meta = {str(name): str(value) for name, value in connection.execute("SELECT name, value FROM meta")}
     if meta.get("format") != _FORMAT or not {"origin", "vkey"} <= meta.keys():
         raise LedgerCorrupt(f"the log's format is `{meta.get('format', '')}`; this program reads `{_FORMAT}`")
     return meta

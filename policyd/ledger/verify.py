@@ -203,7 +203,7 @@ class _Verification:
 
     def _checkpoints(self) -> Iterator[Fault | tuple[str, note.Checkpoint]]:
         row = self._connection.execute("SELECT CAST(note AS BLOB), clean FROM checkpoint").fetchone()
-        signed = {"the database": row[0].decode("utf-8", "replace")} if row else {}
+        signed = {"the database": (row[0] or b"").decode("utf-8", "replace")} if row else {}
         if self._anchor is None:
             yield Fault(None, f"`{store.ANCHOR}` is missing beside the log")
         else:

@@ -35,7 +35,7 @@ FILES = (
 )
 WRITES = frozenset({"pwrite64", "write", "fsync", "fdatasync", "ftruncate", "fallocate", "rename", "unlink"})
 READS = frozenset({"pread64", "read"})
-_LINES = re.compile(r"^(\d+) +(\w+)\(", re.MULTILINE)
+_LINES = re.compile(r"^(\d+) +(\w+)\((?:\d+<([^>]*)>)?", re.MULTILINE)
 
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
@@ -47,6 +47,7 @@ class Point:
     stage: str
     call: str
     number: int
+    on_directory: bool = False
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.call} {self.number}"
@@ -113,12 +114,15 @@ def count_calls(template: Path, directory: Path) -> Iterator[Point]:
     """Run a log's life once undisturbed, and list every system call that it makes on its files."""
     for stage in STAGES:
         log, trace = shutil.copytree(template, directory / f"count-{stage}"), directory / f"trace-{stage}"
-        run = run_child(log, stage, options=("-o", str(trace)))
+        run = run_child(log, stage, options=("-y", "-o", str(trace)))
         assert (run.code, len(run.given)) == (0, 6)
-        most: dict[str, int] = {}
-        for (_, call), count in Counter(_LINES.findall(trace.read_text("utf-8", "replace"))).items():
-            most[call] = max(most.get(call, 0), count)
-        yield from (Point(stage, call, number + 1) for call in most for number in range(most[call]))
+        made: Counter[tuple[str, str]] = Counter()
+        found: dict[tuple[str, int], bool] = {}
+        for thread, call, path in _LINES.findall(trace.read_text("utf-8", "replace")):
+            made[thread, call] += 1
+            place = call, made[thread, call]
+            found[place] = found.get(place, False) or path == str(log)
+        yield from (Point(stage, *place, on_directory) for place, on_directory in sorted(found.items()))
 
 
 def sweep(scene: Scene, points: Sequence[Point], fault: str, *, lying: bool = False) -> dict[Point, int]:
@@ -191,7 +195,9 @@ def test_any_call_that_fails_closes_the_log_or_has_no_effect(scene: Scene, fault
     ended = sweep(scene, some([point for point in scene.points if point.call in calls], 12), fault)
 
     for point, code in ended.items():
-        if point.stage in ("commit", "finish") and point.call in WRITES - {"unlink"}:
+        # SQLite passes over a failed sync of the directory, which has been synced when the log was opened.
+        passed_over = point.call == "unlink" or (point.call == "fdatasync" and point.on_directory)
+        if point.stage in ("commit", "finish") and point.call in WRITES and not passed_over:
             assert code == 3, f"{point} failed and was passed over"
 
 
