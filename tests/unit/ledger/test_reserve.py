@@ -47,6 +47,6 @@ def test_what_waits_counts_as_written(tmp_path: Path) -> None:
     room.demand()
 
 
-def test_without_a_reserve_nothing_is_refused(tmp_path: Path) -> None:
+def test_without_a_reserve_nothing_is_refused(open_ledger: OpenLedger) -> None:
     """0 keeps nothing free; a node's configuration does not offer that."""
-    DiskReserve(tmp_path, reserve_bytes=0).demand()
+    assert open_ledger(reserve_bytes=0).append([make_entry(0)]).first_index == 0
