@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ WRITES = frozenset({"pwrite64", "write", "fsync", "fdatasync", "ftruncate", "fal
 READS = frozenset({"pread64", "read"})
 _LINES = re.compile(r"^(\d+) +(\w+)\((?:\d+<([^>]*)>)?", re.MULTILINE)
 
+_FORKING = threading.Lock()
+"""A process that is being started shares the locks of this one until it runs: not while a log is checked."""
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
 
 
@@ -81,9 +84,11 @@ def scene() -> Iterator[Scene]:
 def run_child(log: Path, stage: str, *, options: Sequence[str] = (), limit_bytes: int = 0) -> Run:
     """Run a child on a log, from its stage on with a file limit, or with strace and these options."""
     command = [sys.executable, str(CHILD), str(log), stage, str(limit_bytes)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
+    with _FORKING:
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    with started as child:
         assert child.stdin is not None
         assert child.stdout is not None
         output = b""
@@ -102,7 +107,9 @@ def attached(pid: int, log: Path, options: Sequence[str]) -> Iterator[None]:
     """Have strace look at a process, at its calls on the files of the log alone."""
     paths = [part for name in FILES for part in ("-P", str(log / name) if name else str(log))]
     command = [str(STRACE), "-f", *paths, *options, "-p", str(pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as tracer:
+    with _FORKING:
+        started = subprocess.Popen(command, stderr=subprocess.PIPE)
+    with started as tracer:
         assert tracer.stderr is not None
         said = tracer.stderr.readline()
         assert b"attached" in said, said
@@ -134,7 +141,8 @@ def sweep(scene: Scene, points: Sequence[Point], fault: str, *, lying: bool = Fa
         run = run_child(
             log, point.stage, options=("-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject)
         )
-        check(log, run, f"{point}, {fault}, ended with {run.code}", lying=lying)
+        with _FORKING:
+            check(log, run, f"{point}, {fault}, ended with {run.code}", lying=lying)
         shutil.rmtree(log)
         return run.code
 
