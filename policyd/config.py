@@ -11,12 +11,14 @@ from policyd.errors import ConfigError
 from policyd.identity.jwks import ALGORITHMS, Issuer
 from policyd.ledger.note import WitnessVerifier
 from policyd.ledger.post import check_url
+from policyd.ledger.reserve import RESERVE_BYTES
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
 
 FILE = "policyd.yaml"
 DEFAULT_ADDRESS = "127.0.0.1:50151"
 
+_RESERVE_MIB = RESERVE_BYTES >> 20
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,253}[a-z0-9])?", re.ASCII)
 _PUBLIC_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -45,6 +47,7 @@ class Config:
     """What a node needs to run. Paths are absolute; ``trusted_nodes`` are raw Ed25519 keys by id.
 
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
+    ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
     """
 
     data: Path
@@ -58,6 +61,7 @@ class Config:
     trusted_nodes: Mapping[str, bytes]
     calls: int = 256
     watches: int = 16
+    disk_reserve_mib: int = _RESERVE_MIB
     witness: Witness | None = None
 
     @property
@@ -99,7 +103,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "watches", "witness"},
+        optional={"calls", "watches", "disk_reserve_mib", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -121,6 +125,11 @@ def read_config(data: Path) -> Config:
         },
         calls=reader.integer(top["calls"], minimum=1, maximum=10_000) if "calls" in top else 256,
         watches=reader.integer(top["watches"], minimum=1, maximum=10_000) if "watches" in top else 16,
+        disk_reserve_mib=(
+            reader.integer(top["disk_reserve_mib"], minimum=1, maximum=1 << 20)
+            if "disk_reserve_mib" in top
+            else _RESERVE_MIB
+        ),
         witness=_witness(reader, top["witness"]) if "witness" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:

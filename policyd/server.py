@@ -157,7 +157,11 @@ class Server:
         cosigner = self._cosigner(ledger_key)
         self.ledger = stack.enter_context(
             Ledger.open(
-                config.ledger, origin=config.origin, signing_key=ledger_key.private, cosigner=cosigner
+                config.ledger,
+                origin=config.origin,
+                signing_key=ledger_key.private,
+                reserve_bytes=config.disk_reserve_mib << 20,
+                cosigner=cosigner,
             )
         )
         if cosigner is not None and not cosigner.required:

@@ -58,6 +58,17 @@ class Group:
     failure: str = ""
     refusal: str = ""
 
+    def receipts_of(self, ticket: Ticket, *, origin: str) -> Receipts:
+        """Return what one caller gets of a group that is committed and signed for."""
+        return Receipts(
+            origin=origin,
+            first_index=ticket.first_index,
+            leaf_hashes=ticket.leaf_hashes,
+            size=self.size,
+            checkpoint=self.checkpoint,
+            nodes=self.nodes,
+        )
+
     def growth_proof(self, reader: LedgerReader) -> Callable[[int, int], list[bytes]]:
         """Return what gives consistency proofs up to this group, from memory where it can.
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
@@ -86,6 +86,8 @@ class KeyStore:
             raise LedgerCorrupt(
                 f"the format of `{DATABASE}` is `{meta.get('format', '')}`; this program reads `{_FORMAT}`"
             )
+        if not {"key", "origin", "first", "index"} <= meta.keys():
+            raise LedgerCorrupt(f"`{DATABASE}` was altered: it does not say what it belongs to")
         if meta["key"] != master.id:
             raise ConfigError(
                 f"the keys in `{DATABASE}` are wrapped under master key `{meta['key']}`, not `{master.id}`: "
@@ -100,10 +102,8 @@ class KeyStore:
         Raises:
             LedgerCorrupt: it does not unwrap: the file was altered.
         """
-        row = self._connection.execute(
-            "SELECT wrapped FROM record_key WHERE number = ?", (number,)
-        ).fetchone()
-        return self._unwrap(row[0], _record_context(number), f"record key {number}") if row else None
+        rows = self._read("SELECT wrapped FROM record_key WHERE number = ?", number)
+        return self._unwrap(rows[0][0], _record_context(number), f"record key {number}") if rows else None
 
     def person_key(self, finder: bytes) -> bytes | None:
         """Return the key of one person; None when there is none or it was erased.
@@ -111,17 +111,24 @@ class KeyStore:
         Raises:
             LedgerCorrupt: it does not unwrap: the file was altered.
         """
-        row = self._connection.execute("SELECT wrapped FROM person WHERE finder = ?", (finder,)).fetchone()
-        return self._unwrap(row[0], _person_context(finder), "the key of a person") if row else None
+        rows = self._read("SELECT wrapped FROM person WHERE finder = ?", finder)
+        return self._unwrap(rows[0][0], _person_context(finder), "the key of a person") if rows else None
 
     def mark(self) -> Mark:
-        """Return where the pool stood when it was last filled."""
+        """Return where the pool stood when it was last filled.
+
+        Raises:
+            LedgerCorrupt: the file was altered.
+        """
         meta = self._meta()
-        return Mark(int(meta["first"]), int(meta["index"]))
+        try:
+            return Mark(int(meta["first"]), int(meta["index"]))
+        except ValueError:
+            raise LedgerCorrupt(f"`{DATABASE}` was altered: it does not say where its keys end") from None
 
     def numbers_from(self, first: int) -> set[int]:
         """Return the numbers of the keys from one on."""
-        rows = self._connection.execute("SELECT number FROM record_key WHERE number >= ?", (first,))
+        rows = self._read("SELECT number FROM record_key WHERE number >= ?", first)
         return {number for (number,) in rows}
 
     def add_record_keys(self, keys: Sequence[RecordKey], mark: Mark, *, nonces: Sequence[bytes]) -> None:
@@ -171,12 +178,16 @@ class KeyStore:
         )
 
     def _meta(self) -> Mapping[str, str]:
-        return dict(self._connection.execute("SELECT name, value FROM meta"))
+        return {str(name): str(value) for name, value in self._read("SELECT name, value FROM meta")}
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with store.readable(Path(DATABASE)):
+            return self._connection.execute(query, values).fetchall()
 
     def _unwrap(self, wrapped: bytes, context: bytes, called: str) -> bytes:
         try:
             return self._cipher.decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], context)
-        except (InvalidTag, ValueError):
+        except (InvalidTag, TypeError, ValueError):
             raise LedgerCorrupt(f"{called} does not unwrap: `{DATABASE}` was altered") from None
 
 
@@ -271,7 +282,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise LedgerCorrupt(f"`{path}` cannot be read: {error}") from error
     except OSError as error:
         raise ConfigError(f"cannot make {path}: {error.strerror}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +44,10 @@ class LedgerReader:
         """
         self._connection = store.open_for_reading(directory)
         self._lock = threading.Lock()
+        self._path = directory / store.DATABASE
         try:
-            meta = store.read_meta(self._connection)
+            with self._reading():
+                meta = store.read_meta(self._connection)
         except BaseException:
             self._connection.close()
             raise
@@ -53,7 +56,7 @@ class LedgerReader:
 
     def count(self) -> int:
         """Return how many records are stored."""
-        with self._lock:
+        with self._reading():
             return store.count_records(self._connection)
 
     def record(self, index: int) -> StoredRecord | None:
@@ -70,7 +73,7 @@ class LedgerReader:
 
     def about(self, decision_id: str) -> list[StoredRecord]:
         """Return every record about a decision, oldest first: its own, and what was reported of it later."""
-        with self._lock:
+        with self._reading():
             rows = self._connection.execute(
                 f"{store.SELECT} WHERE decision_id = ? AND decision_id != '' ORDER BY idx", (decision_id,)
             ).fetchall()
@@ -79,10 +82,10 @@ class LedgerReader:
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[StoredRecord]:
         """Yield records in index order from `start` to before `stop`, in pages; None: to the end."""
         while True:
-            with self._lock:
+            with self._reading():
                 rows = self._connection.execute(
                     f"{store.SELECT} WHERE idx >= ? AND idx < ? ORDER BY idx LIMIT ?",
-                    (start, 2**62 if stop is None else stop, _PAGE),
+                    (start, store.MAX_INDEX if stop is None else stop, _PAGE),
                 ).fetchall()
             yield from map(_stored, rows)
             if len(rows) < _PAGE:
@@ -92,7 +95,7 @@ class LedgerReader:
     def trace_ids(self, start: int) -> Iterator[tuple[int, str]]:
         """Yield index and trace id of the records from `start` on that belong to a trace, in index order."""
         while True:
-            with self._lock:
+            with self._reading():
                 rows = self._connection.execute(
                     "SELECT idx, trace_id FROM record WHERE idx >= ? ORDER BY idx LIMIT ?", (start, _PAGE)
                 ).fetchall()
@@ -103,21 +106,21 @@ class LedgerReader:
 
     def holds_decisions(self) -> bool:
         """Return whether there is a record of a decision."""
-        with self._lock:
+        with self._reading():
             row = self._connection.execute("SELECT 1 FROM record WHERE decision_id != '' LIMIT 1").fetchone()
         return row is not None
 
-    def key_numbers(self, start: int) -> set[int]:
-        """Return the numbers of the record keys that the details from an index on are sealed under."""
-        with self._lock:
-            return store.key_numbers(self._connection, start)
+    def key_numbers(self, start: int, *, stop: int = store.MAX_INDEX) -> set[int]:
+        """Return the numbers of the record keys that the details in a range are sealed under."""
+        with self._reading():
+            return store.key_numbers(self._connection, start, stop=stop)
 
     def highest_epoch(self) -> int:
         """Return the highest epoch that the newest records speak of as applied, 0 where none does.
 
         Epochs only rise along the log, but for records that were under way together; so its end will do.
         """
-        with self._lock:
+        with self._reading():
             row = self._connection.execute(
                 """
                 SELECT max(epoch) FROM (SELECT epoch, kind, outcome FROM record ORDER BY idx DESC LIMIT ?)
@@ -134,7 +137,7 @@ class LedgerReader:
             ValueError: the index is not below the size.
             LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
         """
-        with self._lock:
+        with self._reading():
             return merkle.inclusion_proof(index, size, self._read_node)
 
     def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
@@ -144,7 +147,7 @@ class LedgerReader:
             ValueError: the old size is larger.
             LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
         """
-        with self._lock:
+        with self._reading():
             return merkle.consistency_proof(old_size, size, self._read_node)
 
     def root(self, size: int) -> bytes:
@@ -153,12 +156,12 @@ class LedgerReader:
         Raises:
             LedgerCorrupt: a tree hash is missing, as when `size` is beyond what is stored.
         """
-        with self._lock:
+        with self._reading():
             return merkle.root_at(size, self._read_node)
 
     def stored_checkpoint(self) -> str:
         """Return the newest checkpoint in the database (it trails the records by a commit), or empty."""
-        with self._lock:
+        with self._reading():
             row = self._connection.execute("SELECT note FROM checkpoint").fetchone()
         return str(row[0]) if row else ""
 
@@ -175,11 +178,17 @@ class LedgerReader:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """One at a time; what cannot be read is LedgerCorrupt, which every caller knows."""
+        with self._lock, store.readable(self._path):
+            yield
+
     def _read_node(self, level: int, position: int) -> bytes:
         return store.read_node(self._connection, level, position=position)
 
     def _one(self, query: str, *values: object) -> StoredRecord | None:
-        with self._lock:
+        with self._reading():
             row = self._connection.execute(query, values).fetchone()
         return _stored(row) if row else None
 

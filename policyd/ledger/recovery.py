@@ -63,8 +63,10 @@ def recover(directory: Path, *, verifier: note.Verifier) -> State:
     except BaseException as error:
         for step in reversed(undo):
             step()
-        if isinstance(error, sqlite3.DatabaseError):
-            raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
+        if isinstance(error, store.UNREADABLE):
+            raise LedgerCorrupt(
+                f"`{directory / store.DATABASE}` cannot be read: {store.in_a_line(error)}"
+            ) from error
         if isinstance(error, OSError):
             raise LedgerClosed(f"the log in `{directory}` cannot be opened: {error}") from error
         raise

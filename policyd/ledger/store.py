@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
@@ -22,14 +23,19 @@ COSIGNED = "cosigned"
 MARKER = "failed"
 """Sibling file that stands from the first write error until a verification has passed."""
 LOCK = "lock"
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged database raises; the second where the text of the first is damaged, too."""
 KEY_NUMBER_BYTES = 8
 """A sealed detail begins with the number of its record key, big-endian."""
 
+MAX_INDEX = 2**62
+"""Beyond every record."""
 COLUMNS = tuple(field.name for field in fields(IndexColumns))
 ROW = ("idx", *COLUMNS, "leaf", "private", "detail", "nodes")
 """The columns of one record. ``nodes`` are the hashes of all subtrees that the record completes."""
 
 _FORMAT = "1"
+_MAX_SAID = 200
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph", "glusterfs", "afs"}
 )
@@ -92,11 +98,12 @@ def detail_of(row: Row) -> bytes:
     return detail if isinstance(detail, bytes) else b""
 
 
-def key_numbers(connection: sqlite3.Connection, start: int) -> set[int]:
-    """Return the numbers of the record keys that the details from an index on are sealed under."""
+def key_numbers(connection: sqlite3.Connection, start: int, *, stop: int = MAX_INDEX) -> set[int]:
+    """Return the numbers of the record keys of the details from `start` to before `stop`."""
     rows = connection.execute(
-        f"SELECT substr(detail, 1, {KEY_NUMBER_BYTES}) FROM record WHERE idx >= ? AND detail != x''",  # noqa: S608  # a number of ours
-        (start,),
+        f"SELECT substr(detail, 1, {KEY_NUMBER_BYTES}) FROM record "  # noqa: S608  # a number of ours
+        "WHERE idx >= ? AND idx < ? AND detail != x''",
+        (start, stop),
     )
     return {int.from_bytes(number, "big") for (number,) in rows}
 
@@ -113,6 +120,24 @@ def is_found(connection: sqlite3.Connection, row: Row) -> bool:
 def columns_in(row: Row) -> Row:
     """Return the index columns of a stored record, in the order of `COLUMNS`."""
     return row[1 : 1 + len(COLUMNS)]
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of a damaged database that it is one.
+
+    Raises:
+        LedgerCorrupt: the body met with what cannot be read.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        raise LedgerCorrupt(f"`{path}` cannot be read: {in_a_line(error)}") from error
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what SQLite says; of a damaged file that can be any text of any length."""
+    return " ".join(str(error).split())[:_MAX_SAID]
 
 
 def create(connection: sqlite3.Connection, *, origin: str, vkey: str) -> None:
@@ -170,7 +195,8 @@ def read_meta(connection: sqlite3.Connection) -> dict[str, str]:
     Raises:
         LedgerCorrupt: the log has a format that this program does not know.
     """
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
+    # As text: in a damaged file a value may be of any type.
+    meta = {str(name): str(value) for name, value in connection.execute("SELECT name, value FROM meta")}
     if meta.get("format") != _FORMAT or not {"origin", "vkey"} <= meta.keys():
         raise LedgerCorrupt(f"the log's format is `{meta.get('format', '')}`; this program reads `{_FORMAT}`")
     return meta

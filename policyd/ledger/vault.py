@@ -16,6 +16,8 @@ from policyd.ledger.writer import Ledger
 
 POOL = 8_192
 """Keys that are ready at most: about a second of the fastest node."""
+_WINDOW = 4_096
+"""Records below the mark that are looked at: a mark that was moved would have keys deleted that are used."""
 _CLOSED = "the keys of the ledger are closed: this node is stopping"
 
 
@@ -218,6 +220,12 @@ def _delete_unused(keys: KeyStore, ledger: Ledger) -> int:
     are they used. An older copy of the file is caught up the same way, as its mark is older, too.
     """
     mark = keys.mark()
+    below = ledger.reader.key_numbers(max(0, mark.index - _WINDOW), stop=mark.index)
+    if mark.index > ledger.size or any(number >= mark.first for number in below):
+        raise LedgerCorrupt(
+            f"`{keystore.DATABASE}` was altered: where it says that its keys begin, records have used them; "
+            "restore it"
+        )
     used, made = ledger.reader.key_numbers(mark.index), keys.numbers_from(mark.first)
     keys.erase(made - used)
     return max(mark.first, *(number + 1 for number in used | made), 0)

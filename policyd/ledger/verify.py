@@ -56,7 +56,7 @@ def verify(
         kept = _take_marked(directory, stack)
         faults = list(_read_from_disk(directory))
         connection = stack.enter_context(contextlib.closing(store.open_for_reading(directory)))
-        try:
+        with store.readable(directory / store.DATABASE):
             work = _Verification(connection, directory, public_key)
             faults += work.run(since, progress)
             given = [*cosigned, *([since] if since is not None and witness is not None else [])]
@@ -68,8 +68,6 @@ def verify(
             )
             if receipts is not None:
                 faults += (Fault(*found) for found in work.witnessed.receipts(receipts))
-        except sqlite3.DatabaseError as error:
-            raise LedgerCorrupt(f"`{directory / store.DATABASE}` cannot be read: {error}") from error
         marker = directory / store.MARKER
         if marker.exists() and not kept:
             kept = (
@@ -204,8 +202,8 @@ class _Verification:
         return None
 
     def _checkpoints(self) -> Iterator[Fault | tuple[str, note.Checkpoint]]:
-        row = self._connection.execute("SELECT note, clean FROM checkpoint").fetchone()
-        signed = {"the database": str(row[0])} if row else {}
+        row = self._connection.execute("SELECT CAST(note AS BLOB), clean FROM checkpoint").fetchone()
+        signed = {"the database": (row[0] or b"").decode("utf-8", "replace")} if row else {}
         if self._anchor is None:
             yield Fault(None, f"`{store.ANCHOR}` is missing beside the log")
         else:
@@ -226,12 +224,18 @@ class _Verification:
     def _rebuild(self, wanted: set[int], roots: dict[int, bytes], progress: Progress | None) -> Fault | None:
         latest = 0
         frontier, bare = self.frontier, self.bare
-        for row in self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,)):
+        rows = self._connection.execute(f"{store.SELECT} WHERE idx >= ? ORDER BY idx", (self.start,))
+        while True:
             index = frontier.size
             try:
+                row = rows.fetchone()
+                if row is None:
+                    return None
                 check_row(row, frontier)
             except LedgerCorrupt as error:
                 return Fault(index, str(error))
+            except store.UNREADABLE as error:
+                return Fault(index, f"record {index} cannot be read: {store.in_a_line(error)}")
             at = row[_AT]
             if at < latest - MAX_STEP_BACK_MS:
                 return Fault(index, f"record {index} is {latest - at} ms older than one before it")
@@ -245,13 +249,15 @@ class _Verification:
                 bare.sample(store.parts_of(row)[0])
             if progress is not None and frontier.size % _PROGRESS_EVERY == 0:
                 progress(frontier.size, self.size)
-        return None
 
     def _integrity(self) -> Iterator[Fault]:
         """Let SQLite check its own pages and indices: a look-up by decision id goes through one."""
-        for (line,) in self._connection.execute("PRAGMA integrity_check(3)"):
-            if line != "ok":
-                yield Fault(None, f"SQLite: {line}")
+        try:
+            for (line,) in self._connection.execute("PRAGMA integrity_check(3)"):
+                if line != "ok":
+                    yield Fault(None, f"SQLite: {line}")
+        except store.UNREADABLE as error:
+            yield Fault(None, f"SQLite: {store.in_a_line(error)}")
 
 
 def _read_anchor(directory: Path) -> str | None:

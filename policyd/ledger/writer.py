@@ -19,6 +19,7 @@ from policyd.ledger.cosign import RETRY_S, Cosigner
 from policyd.ledger.entry import MAX_LEAF_BYTES, Entry
 from policyd.ledger.group import Group, Receipts, Ticket
 from policyd.ledger.reader import LedgerReader
+from policyd.ledger.reserve import RESERVE_BYTES, DiskReserve
 
 QUEUE_LIMIT = 4_096
 """Records that may wait for the commit under way; more are refused."""
@@ -44,6 +45,7 @@ class Ledger:
         signing_key: Ed25519PrivateKey,
         state: recovery.State,
         queue_limit: int,
+        reserve_bytes: int,
         cosigner: Cosigner | None,
     ) -> None:
         """Start the writer over a recovered log; `Ledger.open` is the way to call this."""
@@ -53,6 +55,7 @@ class Ledger:
         self._key = signing_key
         self._state = state
         self._queue_limit = queue_limit
+        self.room = DiskReserve(directory, reserve_bytes=reserve_bytes)
         self._frontier = state.frontier
         self._last_at = state.last_at
         self._checkpoint = note.sign_checkpoint(
@@ -87,6 +90,7 @@ class Ledger:
         origin: str,
         signing_key: Ed25519PrivateKey,
         queue_limit: int = QUEUE_LIMIT,
+        reserve_bytes: int = RESERVE_BYTES,
         cosigner: Cosigner | None = None,
     ) -> Ledger:
         """Open the log in `directory`, or make it, and take it for this process.
@@ -105,7 +109,12 @@ class Ledger:
         state = recovery.recover(directory, verifier=verifier)
         try:
             return cls(
-                directory, signing_key=signing_key, state=state, queue_limit=queue_limit, cosigner=cosigner
+                directory,
+                signing_key=signing_key,
+                state=state,
+                queue_limit=queue_limit,
+                reserve_bytes=reserve_bytes,
+                cosigner=cosigner,
             )
         except BaseException as error:
             state.release()
@@ -122,7 +131,7 @@ class Ledger:
         then are dropped; once taken they are recorded, and the call waits for that.
 
         Raises:
-            LedgerBusy: the queue is full, or the time ran out; nothing was recorded.
+            LedgerBusy: queue or disk is full, or the time ran out; nothing was recorded.
             LedgerClosed: the log has failed or is closed; nothing may be released.
             NotServing: the clock stands more than 2 s behind the last record, or the required witness is
                 away; nothing may be released. Only what was under way as the witness went is recorded.
@@ -130,26 +139,8 @@ class Ledger:
         """
         if not entries or any(len(entry.leaf) > MAX_LEAF_BYTES for entry in entries):
             raise ValueError(f"append takes one record or more, of at most {MAX_LEAF_BYTES} bytes each")
-        ticket = Ticket(tuple(entries))
-        with self._lock:
-            group = self._enqueue(ticket)
-        if not group.done.wait(timeout_s) and not self._waits_on(group, ticket):
-            raise LedgerBusy(
-                f"the ledger took nothing for {timeout_s} s: nothing was recorded, ask again later"
-            )
-        group.done.wait()
-        if group.failure:
-            raise LedgerClosed(group.failure)
-        if group.refusal:
-            raise NotServing(group.refusal)
-        return Receipts(
-            origin=self.origin,
-            first_index=ticket.first_index,
-            leaf_hashes=ticket.leaf_hashes,
-            size=group.size,
-            checkpoint=group.checkpoint,
-            nodes=group.nodes,
-        )
+        with self.room.hold(entries):
+            return self._wait_for(Ticket(tuple(entries)), timeout_s)
 
     def proof(self, index: int, size: int) -> list[bytes]:
         """Return the inclusion proof of any record in the tree of the first `size`, from what is stored.
@@ -255,6 +246,20 @@ class Ledger:
         group.records += len(ticket.entries)
         self._work.notify()
         return group
+
+    def _wait_for(self, ticket: Ticket, timeout_s: float | None) -> Receipts:
+        with self._lock:
+            group = self._enqueue(ticket)
+        if not group.done.wait(timeout_s) and not self._waits_on(group, ticket):
+            raise LedgerBusy(
+                f"the ledger took nothing for {timeout_s} s: nothing was recorded, ask again later"
+            )
+        group.done.wait()
+        if group.failure:
+            raise LedgerClosed(group.failure)
+        if group.refusal:
+            raise NotServing(group.refusal)
+        return group.receipts_of(ticket, origin=self.origin)
 
     def _waits_on(self, group: Group, ticket: Ticket) -> bool:
         """Return whether the writer has taken the group; drop the ticket where it has not."""

@@ -76,8 +76,11 @@ class Recorder:
         """Return a decision with its record; ``until`` is when time alone could change it.
 
         Raises:
-            LedgerBusy, LedgerClosed: there is no key to seal its detail with, so it may not be answered.
+            LedgerBusy, LedgerClosed: there is no key to seal its detail with, or no room on the disk, so it
+                may not be answered.
         """
+        # First, because a key that is taken in vain is made again, and that fills the disk, too.
+        self._ledger.room.demand()
         requester = self._vault.pseudonym(decision.requester)
         key = self._vault.take(timeout_s=wait_s)
         plain = write_detail(self._facts(snapshot, question.request), question, decision.at)

@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from policyd_client.digest import answer_digest, request_digest
 from support.server import Process, Site, make_site, stub
 
 from policyd import merkle
+from policyd.identity.keys import load_wrapping_key
+from policyd.ledger.detail import key_number, unseal
 from policyd.ledger.entry import parse_leaf
+from policyd.ledger.keystore import read_keys
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.verify import verify
 
@@ -91,6 +95,20 @@ def assert_recorded(site: Site, given: list[tuple[pb.CheckRequest, pb.CheckRespo
     assert len(set(indices)) == len(indices), "two answers name one record"
 
 
+def assert_none_half_done(site: Site) -> None:
+    """Whatever was recorded was recorded whole: its detail opens, under a key that is still there."""
+    master = load_wrapping_key(site.config.keys / "detail.key")
+    with (
+        LedgerReader(site.config.ledger) as reader,
+        closing(read_keys(site.config.ledger, master, origin=reader.origin)) as keys,
+    ):
+        for record in reader.records():
+            if record.columns.kind == "decision":
+                secret = keys.record_key(key_number(record.detail))
+                assert secret is not None, f"record {record.index} has lost its key"
+                assert unseal(record.leaf, record.detail, secret, origin=reader.origin)
+
+
 def test_sigkill_under_load_loses_no_answer(tmp_path: Path) -> None:
     """Killed at random moments again and again, the ledger holds every answer that was ever received."""
     seed = int.from_bytes(os.urandom(4), "big")
@@ -109,6 +127,7 @@ def test_sigkill_under_load_loses_no_answer(tmp_path: Path) -> None:
         report = verify(site.config.ledger)
         assert report.passed, f"seed {seed}, round {number}: {report}"
         assert_recorded(site, given)
+        assert_none_half_done(site)
     print(f"{len(given)} answers over {ROUNDS} kills, all in a ledger of {site.count()} records")
 
 
@@ -126,6 +145,7 @@ def test_sigterm_under_load_ends_with_0_and_loses_nothing(tmp_path: Path, grace_
     assert set(load.failures) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}, load.failures
     assert verify(site.config.ledger).passed
     assert_recorded(site, load.given)
+    assert_none_half_done(site)
 
 
 def test_a_restart_goes_on_in_the_same_log(tmp_path: Path) -> None:

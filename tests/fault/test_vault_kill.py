@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from ledger_child import KEY, ORIGIN
+from sweeps import quick_directory, some
 from vault_child import POOL, Master
 
+from policyd.ledger import keystore
 from policyd.ledger.detail import key_number, unseal
 from policyd.ledger.keystore import read_keys
 from policyd.ledger.reader import LedgerReader
@@ -79,3 +82,43 @@ def test_a_decision_costs_one_sync(tmp_path: Path) -> None:
     pools = 1_000 // (POOL // 2) + 2
     # A filling is synced when it is committed, and twice when the write-ahead log is moved and emptied.
     assert 1_000 <= many - few <= 1_000 + 3 * pools + 20
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace is not installed")
+def test_no_failing_call_on_the_keys_loses_one() -> None:
+    """Each write and sync of `detail.db` killed or failed: what is recorded opens, and a start goes on."""
+    faults = ("signal=KILL", "error=EIO", "error=ENOSPC")
+    numbers = {"pwrite64": range(1, 25), "fdatasync": range(1, 9)}
+    cases = [
+        (name, call, number, fault)
+        for name in (keystore.DATABASE, f"{keystore.DATABASE}-wal")
+        for call in numbers
+        for number in numbers[call]
+        for fault in faults
+    ]
+    codes: Counter[tuple[str, int]] = Counter()
+    for name, call, number, fault in some(cases, 8):
+        with quick_directory() as directory:
+            log = directory / "log"
+            what = f"{name}: {call} {number}, {fault}"
+            command = [str(STRACE), "-f", "-qq", "-o", "/dev/null", "-P", str(log / name)]
+            command += ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
+            command += [sys.executable, str(CHILD), str(log), "4", "250"]
+            ended = subprocess.run(command, capture_output=True, check=False, timeout=300)
+            codes[fault, ended.returncode] += 1
+            given = {line.split(b" ")[0].decode() for line in ended.stdout.split(b"\n")[:-1]}
+            with Ledger.open(log, origin=ORIGIN, signing_key=KEY) as ledger:
+                Vault.open(ledger, master=Master(), pseudonym_key=bytes(32), pool=POOL).close()
+            with LedgerReader(log) as reader, closing(read_keys(log, Master(), origin=ORIGIN)) as keys:
+                used = set()
+                for record in reader.records():
+                    key = key_number(record.detail)
+                    assert key not in used, f"{what}: a key sealed two details"
+                    used.add(key)
+                    secret = keys.record_key(key)
+                    assert secret is not None, f"{what}: record {record.index} lost its key"
+                    assert unseal(record.leaf, record.detail, secret, origin=ORIGIN)
+                    given.discard(record.columns.decision_id)
+            assert not given, f"{what}: answered and not recorded"
+            assert verify(log).passed, what
+    print(dict(codes))

@@ -58,15 +58,16 @@ def test_paths_are_taken_from_the_data_directory(tmp_path: Path, monkeypatch: py
     assert config.keys == data / "keys"
     assert config.origin == "policyd.test/policyd/node-1"
     assert config.trusted_nodes == {KEY[:16]: bytes.fromhex(KEY)}
-    assert (config.calls, config.watches) == (256, 16)
+    assert (config.calls, config.watches, config.disk_reserve_mib) == (256, 16, 64)
 
 
 def test_the_limits_can_be_set(tmp_path: Path) -> None:
-    """`calls` and `watches` are whole numbers from 1."""
-    config = read_config(write(tmp_path, TEXT + "calls: 8\nwatches: 2\n"))
+    """`calls`, `watches` and `disk_reserve_mib` are whole numbers from 1."""
+    config = read_config(write(tmp_path, TEXT + "calls: 8\nwatches: 2\ndisk_reserve_mib: 512\n"))
 
-    assert (config.calls, config.watches) == (8, 2)
+    assert (config.calls, config.watches, config.disk_reserve_mib) == (8, 2, 512)
     assert mistakes(tmp_path, TEXT + "calls: 0\n")
+    assert mistakes(tmp_path, TEXT + "disk_reserve_mib: 0\n")
 
 
 def test_a_witness_is_optional_and_read_whole(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from policyd import merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger import verify as module
+from policyd.ledger.reader import LedgerReader
 from policyd.ledger.report import VerifyReport
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
@@ -97,6 +98,28 @@ def test_every_index_column_matters(log: Path, column: str, index: int) -> None:
         index,
         f"record {index}: column `{column}` is not what its bytes say",
     )
+
+
+def test_text_that_cannot_be_read_is_named(log: Path) -> None:
+    """A column of bytes that are no text names its record, and every reader says that the log is damaged."""
+    change(log, ("UPDATE record SET agreement = CAST(x'ff0a' AS TEXT) WHERE idx = 7", ()))
+
+    index, message = first_fault(verify(log))
+    assert index == 7
+    assert message.startswith("record 7 cannot be read: Could not decode")
+    assert "\n" not in message
+    with LedgerReader(log) as reader, pytest.raises(LedgerCorrupt, match="cannot be read"):
+        reader.record(7)
+
+
+def test_a_checkpoint_that_is_no_text_is_named(log: Path) -> None:
+    """The records are verified all the same."""
+    change(log, ("UPDATE checkpoint SET note = CAST(x'ff' AS TEXT)", ()))
+
+    report = verify(log)
+
+    assert report.records == 21
+    assert "the checkpoint in the database does not hold" in first_fault(report)[1]
 
 
 def test_every_stored_tree_hash_matters(log: Path) -> None:

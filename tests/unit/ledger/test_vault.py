@@ -154,6 +154,26 @@ def test_an_older_copy_of_the_keys_gives_out_none_of_their_numbers(
     assert open_vault(ledger).take(timeout_s=1.0).number > last
 
 
+@pytest.mark.parametrize("index", ["3", "9", "none"])
+def test_a_mark_that_was_moved_deletes_no_key_that_is_used(
+    open_ledger: OpenLedger, open_vault: OpenVault, index: str
+) -> None:
+    """One flipped digit of the mark would have the keys of records taken for unused ones."""
+    ledger = open_ledger()
+    vault = open_vault(ledger, pool=64)
+    for number in range(4):
+        record(ledger, number, vault.take(timeout_s=1.0))
+    vault.close()
+    with closing(sqlite3.connect(ledger.directory / keystore.DATABASE)) as connection, connection:
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'index'", (index,))
+
+    with pytest.raises(LedgerCorrupt, match="was altered"):
+        open_vault(ledger)
+
+    with closing(read_keys(ledger.directory, MASTER, origin=ORIGIN)) as keys:
+        assert all(keys.record_key(number) for number in ledger.reader.key_numbers(0))
+
+
 def test_a_wrong_master_key_is_refused_at_start(open_ledger: OpenLedger, open_vault: OpenVault) -> None:
     """Keys wrapped under two master keys would be half unreadable for ever, so the node does not start."""
     ledger = open_ledger()
