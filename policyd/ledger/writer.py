@@ -17,7 +17,7 @@ from policyd.ledger import note, recovery, store
 from policyd.ledger.commit import commit_rows, read_back
 from policyd.ledger.cosign import RETRY_S, Cosigner
 from policyd.ledger.entry import MAX_LEAF_BYTES, Entry
-from policyd.ledger.group import Group, Receipts, Ticket
+from policyd.ledger.group import Group, Receipts, Ticket, Wakeups
 from policyd.ledger.reader import LedgerReader
 
 QUEUE_LIMIT = 4_096
@@ -25,6 +25,8 @@ QUEUE_LIMIT = 4_096
 MAX_STEP_BACK_MS = 2_000
 _ANCHOR_EVERY_S = 1.0
 _LOG = logging.getLogger("policyd")
+_WAKING_S = 0.01
+"""How long callers may take to wake one another before the writer wakes those left, and goes on."""
 _MOVE_AFTER_BYTES = 8 * 2**20
 """How much is written before SQLite's write-ahead log is moved into the database file."""
 
@@ -73,6 +75,7 @@ class Ledger:
         self._work = threading.Condition(self._lock)
         self._grown = threading.Condition(self._lock)
         self._open_group = Group()
+        self._wakeups = Wakeups()
         self._stopping = False
         self._failure = ""
         store.replace_file(directory / store.ANCHOR, self._checkpoint)
@@ -133,23 +136,16 @@ class Ledger:
         ticket = Ticket(tuple(entries))
         with self._lock:
             group = self._enqueue(ticket)
-        if not group.done.wait(timeout_s) and not self._waits_on(group, ticket):
-            raise LedgerBusy(
-                f"the ledger took nothing for {timeout_s} s: nothing was recorded, ask again later"
-            )
-        group.done.wait()
-        if group.failure:
-            raise LedgerClosed(group.failure)
-        if group.refusal:
-            raise NotServing(group.refusal)
-        return Receipts(
-            origin=self.origin,
-            first_index=ticket.first_index,
-            leaf_hashes=ticket.leaf_hashes,
-            size=group.size,
-            checkpoint=group.checkpoint,
-            nodes=group.nodes,
-        )
+        if not ticket.wait(timeout_s):
+            if not self._waits_on(group, ticket):
+                raise LedgerBusy(
+                    f"the ledger took nothing for {timeout_s} s: nothing was recorded, ask again later"
+                )
+            ticket.wait()
+        if self._wakeups.next():
+            with self._lock:
+                self._work.notify()
+        return group.receipts(ticket, origin=self.origin)
 
     def proof(self, index: int, size: int) -> list[bytes]:
         """Return the inclusion proof of any record in the tree of the first `size`, from what is stored.
@@ -253,7 +249,8 @@ class Ledger:
         self._last_at = max(self._last_at, *(entry.columns.at for entry in ticket.entries))
         group.tickets.append(ticket)
         group.records += len(ticket.entries)
-        self._work.notify()
+        if not self._wakeups:
+            self._work.notify()
         return group
 
     def _waits_on(self, group: Group, ticket: Ticket) -> bool:
@@ -275,6 +272,7 @@ class Ledger:
                 elif self._unwitnessed:
                     self._publish(Group(), self._frontier, self._checkpoint)
                 self._keep_up()
+            self._wakeups.all()
             self._finish()
         except LedgerForked as error:  # these files may be right: they are not marked as failed
             _LOG.error("%s", error)
@@ -285,6 +283,9 @@ class Ledger:
     def _take(self) -> Group | None:
         """Return what has queued, or an empty group when the anchor or the witness is due; None to stop."""
         with self._lock:
+            # Those just woken may ask again: were they taken one by one, each would cost a sync.
+            if not self._work.wait_for(lambda: not self._wakeups, _WAKING_S):
+                self._wakeups.all()
             while self._condemned or not self._open_group.tickets:
                 if self._condemned:
                     raise LedgerForked(self._condemned)
@@ -350,7 +351,7 @@ class Ledger:
         group.checkpoint = signed
         for each in (group, turned_away):
             each.refusal = away
-            each.done.set()
+            self._wakeups.add(each)
 
     def _keep_up(self) -> None:
         if self._unmoved_bytes > _MOVE_AFTER_BYTES:
@@ -385,9 +386,10 @@ class Ledger:
             waiting, self._open_group = self._open_group, Group()
             self._grown.notify_all()
         for stopped in (group, waiting):
-            if not stopped.done.is_set():
+            if not stopped.settled:
                 stopped.failure = reason
-                stopped.done.set()
+                self._wakeups.add(stopped)
+        self._wakeups.all()
 
 
 _CLOSED = "the ledger is closed: this node is stopping"
