@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Sequence
-
-import msgspec
 
 from policyd.model import Claimed, Decision, FieldMask, Obligations, Outcome, VerdictGroup
 from policyd.reasons import for_caller
@@ -19,7 +18,6 @@ _SAFE_INTEGER = 2**53 - 1
 """Beyond it, readers that keep numbers as IEEE doubles change the value (RFC 7493 section 2.2)."""
 
 _TEXT_LIKE = frozenset({str, bool, type(None)})
-_JSON = msgspec.json.Encoder(order="sorted")
 
 _REQUEST_DOMAIN = "pbac.v1/request"
 _LISTING_DOMAIN = "pbac.v1/listing"
@@ -35,11 +33,17 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: the value, or something inside it, has another type or is out of range.
     """
-    _check_json(value)
-    return _JSON.encode(value)
+    check_json(value)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8")
 
 
-def _check_json(value: object) -> None:
+def check_json(value: object) -> None:
+    """Refuse what `canonical_json` refuses.
+
+    Raises:
+        ValueError: the value, or something inside it, has another type or is out of range.
+    """
     kind = type(value)
     if kind in _TEXT_LIKE:
         return
@@ -49,13 +53,13 @@ def _check_json(value: object) -> None:
     elif kind is list or kind is tuple:
         for item in value:  # type: ignore[attr-defined]  # kind is list or tuple
             if type(item) not in _TEXT_LIKE:
-                _check_json(item)
+                check_json(item)
     elif kind is dict:
         for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
             if type(key) is not str:
                 raise ValueError(f"a key of type `{type(key).__name__}`: keys are text")
             if type(item) not in _TEXT_LIKE:
-                _check_json(item)
+                check_json(item)
     else:
         raise ValueError(f"a value of type `{kind.__name__}` has no canonical JSON form")
 
