@@ -85,9 +85,10 @@ def measure(append: Callable[[], object], threads: int, *, seconds: float) -> Fi
     )
 
 
-def lone_ms(append: Callable[[], float], count: int) -> float:
-    """Return the median of what `append` says that it took, in milliseconds."""
-    return statistics.median(append() for _ in range(count)) * 1e3
+def in_turns(one: Callable[[], float], other: Callable[[], float], *, count: int) -> float:
+    """Return the median of what ``one`` says that it took over that of ``other``, by turns."""
+    pairs = [(one(), other()) for _ in range(count)]
+    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
 
 
 def timed_s(work: Callable[[], object]) -> float:
@@ -126,9 +127,7 @@ def rates(directory: Path, results: Results, *, rounds: int, seconds: float) -> 
 
         lone, crowd, cpu, beside = [], [], [], []
         for _ in range(rounds):
-            count = max(5, round(50 * seconds))
-            alone_ms = lone_ms(lambda: timed_s(raw.append), count)
-            lone.append(lone_ms(append_one, count) / alone_ms)
+            lone.append(in_turns(append_one, lambda: timed_s(raw.append), count=max(5, round(100 * seconds))))
             bare = measure(raw.append, CALLERS, seconds=seconds)
             have = measure(lambda: ledger.append([make_entry(vault)]), CALLERS, seconds=seconds)
             crowd.append(have.rate)

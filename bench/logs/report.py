@@ -147,7 +147,7 @@ def write(results: Results) -> str:
             "* *Found by its id* opens the log, reads the record and what was reported of it, and checks its "
             "proof under the newest stored checkpoint, as `policyd audit show` does; "
             "starting Python is left out.",
-            "* Bare SHA-256 is hashing the same records and nothing else.",
+            "* Bare SHA-256 is hashing the same records and details once and nothing else.",
             "",
         ]
     )

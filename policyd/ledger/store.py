@@ -55,11 +55,15 @@ INSERT = f"INSERT INTO record ({', '.join(ROW)}) VALUES ({', '.join('?' * len(RO
 SELECT = f"SELECT {', '.join(ROW)} FROM record"  # noqa: S608  # names of ours, no input
 FIND = f"{SELECT} WHERE decision_id = ? AND kind = ? AND decision_id != ''"
 """One record about a decision; the last condition lets SQLite use the partial index."""
-FOUND_AT_ONCE = 64
-FIND_MANY = f"""
+FOUND_AT_ONCE = (1, 8, 64)
+FIND_MANY = {
+    count: f"""
 SELECT group_concat(idx || ' ' || kind || ' ' || decision_id, char(10)) FROM record INDEXED BY record_decision
-WHERE decision_id IN ({", ".join("?" * FOUND_AT_ONCE)}) AND decision_id != ''
+WHERE decision_id IN ({", ".join("?" * count)}) AND decision_id != ''
 """  # noqa: S608  # no input
+    for count in FOUND_AT_ONCE
+}
+"""What the index holds for so many decision ids, as one text."""
 _DECISION, _KIND, _DETAIL = ROW.index("decision_id"), ROW.index("kind"), ROW.index("detail")
 _LEAF, _PRIVATE, _NODES = ROW.index("leaf"), ROW.index("private"), ROW.index("nodes")
 
@@ -115,11 +119,12 @@ def not_found(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[int]:
     """
     missing = []
     named = [row for row in rows if row[_DECISION]]
-    for start in range(0, len(named), FOUND_AT_ONCE):
-        page = named[start : start + FOUND_AT_ONCE]
-        # A short page asks for its last id again, so that SQLite has one statement to prepare for any length.
-        wanted = [row[_DECISION] for row in page] + [page[-1][_DECISION]] * (FOUND_AT_ONCE - len(page))
-        held = set(str(connection.execute(FIND_MANY, wanted).fetchone()[0]).split("\n"))
+    for start in range(0, len(named), FOUND_AT_ONCE[-1]):
+        page = named[start : start + FOUND_AT_ONCE[-1]]
+        # A page asks for its last id again and again, so that SQLite has few statements to prepare.
+        count = next(each for each in FOUND_AT_ONCE if each >= len(page))
+        wanted = [row[_DECISION] for row in page] + [page[-1][_DECISION]] * (count - len(page))
+        held = set(str(connection.execute(FIND_MANY[count], wanted).fetchone()[0]).split("\n"))
         missing += [int(str(row[0])) for row in page if f"{row[0]} {row[_KIND]} {row[_DECISION]}" not in held]
     return missing
 

@@ -41,7 +41,7 @@ def test_callers_after_an_interrupted_one_are_woken(
         assert sorted(each.result(WAIT_S).first_index for each in asked) == list(range(8))
 
 
-@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 63, 64, 65, 200])
 def test_a_record_missing_from_the_index_is_named(open_ledger: OpenLedger, count: int) -> None:
     """Of any number of records looked up at once, those that the index does not hold are told apart."""
     ledger = open_ledger()
@@ -60,13 +60,12 @@ def test_a_record_missing_from_the_index_is_named(open_ledger: OpenLedger, count
         with_reader.close()
 
 
-def test_the_look_up_of_many_goes_through_the_index(open_ledger: OpenLedger) -> None:
+@pytest.mark.parametrize("count", store.FOUND_AT_ONCE)
+def test_the_look_up_of_many_goes_through_the_index(open_ledger: OpenLedger, count: int) -> None:
     """It reads the pages of the index, which is what it is to check, and no more of them than it must."""
     connection = store.open_for_reading(open_ledger().directory)
     try:
-        plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {store.FIND_MANY}", [""] * store.FOUND_AT_ONCE
-        ).fetchall()
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {store.FIND_MANY[count]}", [""] * count).fetchall()
     finally:
         connection.close()
     assert [step[3] for step in plan] == [
