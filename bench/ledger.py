@@ -6,6 +6,7 @@ Usage: python bench/ledger.py [--rounds N] [--seconds S] [--records N] [--direct
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import tempfile
@@ -234,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--directory", type=Path, default=None, help="on the disk to be measured")
     parser.add_argument("--out", type=Path, default=Path("docs/performance.md"))
     options = parser.parse_args(arguments)
-    results = Results(date=clock.format_instant(clock.now())[:10])
+    results = Results(
+        date=clock.format_instant(clock.now())[:10], load=os.getloadavg()[0], cores=os.cpu_count() or 1
+    )
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         for part in ("rates", "releases", "long"):
             (Path(name) / part).mkdir()

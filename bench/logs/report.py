@@ -33,6 +33,9 @@ class Results:
     """All that one run found; filled step by step."""
 
     date: str
+    load: float = 0.0
+    """How many processes wanted a core when it began, on average over a minute; 0 where nothing else ran."""
+    cores: int = 1
     rounds: int = 0
     leaf_bytes: int = 0
     detail_bytes: int = 0
@@ -103,6 +106,7 @@ def write(results: Results) -> str:
         "## The ledger",
         "",
         f"Measured on {results.date}; medians of {results.rounds} rounds, with the least and the most.",
+        f"When it began, {results.load:.1f} other processes on average wanted one of {results.cores} cores.",
         "",
         "| target | measured | met |",
         "|---|---|---|",
