@@ -41,16 +41,14 @@ run: $(RUN) ## a synthetic NPD, a node, and queries with their decisions; then i
 test: $(DEV) ## every test, with the seconds of each suite and what was skipped
 	@$(BIN)/python -m pytest $(ARGS)
 
-<<<<<<< HEAD
 # In a run of its own: a tracer would slow, and distort, the tests of servers and of speed.
 coverage: $(DEV) ## every branch of floors 1 to 3 is run by the tests of those floors, or it fails
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && export COVERAGE_FILE="$$scratch/data" && \
 		$(BIN)/python -m coverage run -m pytest --quiet -p no:cacheprovider $(COVERED) && \
 		$(BIN)/python -m coverage report
-=======
+
 fault: $(DEV) ## the fault sweeps whole: every byte, every system call (minutes; `make test` takes samples)
 	@POLICYD_SWEEPS=whole $(BIN)/python -m pytest -s tests/fault $(ARGS)
->>>>>>> wip-fault
 
 check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, policy set
 	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise .

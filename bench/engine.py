@@ -1,4 +1,4 @@
-"""Measures decisions beside py-abac, vakt, pycasbin and cedarpy, and writes docs/performance.md.
+"""Measures decisions beside py-abac, vakt, pycasbin and cedarpy, and writes its part of a page.
 
 Usage: python bench/engine.py [--catalogue CSV] [--runs N] [--out FILE]. Without the department's CSV of
 data tables, the shipped catalogue is used. Peers come from requirements/bench.txt.
@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from peers.ours import Cold, Masks, NewList, Warm
+from peers.page import put_section
 from peers.report import Cell, Results, targets, write
 from peers.timing import measure, once_us
 from peers.workload import Question, System, Workload, build_workload, write_policy
@@ -140,7 +141,7 @@ def main() -> None:
         load_s=load_s,
     )
     page = write(results)
-    options.out.write_text(page)
+    put_section(options.out, "bench/engine.py", page)
     print(page)
     missed = [each.text for each in targets(results) if not each.met]
     print(f"{len(missed)} targets missed" + "".join(f"\n  {text}" for text in missed))

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from ledger import KEY, Figures, make_entry, measure
 from support.witness import WitnessProcess, make_witness
 
+from policyd.identity.keys import create_wrapping_key
 from policyd.ledger import note
 from policyd.ledger.cosign import Cosigner
+from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
 
 ORIGIN = "policyd.test/bench"
@@ -28,12 +31,13 @@ def shown(rounds: list[Figures]) -> str:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--directory", type=Path, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     log = note.Verifier(ORIGIN, KEY.public_key())
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         directory = Path(name)
@@ -45,6 +49,9 @@ def main() -> None:
                 Ledger.open(
                     directory / "both", origin=ORIGIN, signing_key=KEY, cosigner=cosigner
                 ) as witnessed,
+                Vault.open(
+                    alone, master=create_wrapping_key(directory / "detail.key"), pseudonym_key=bytes(32)
+                ) as vault,
             ):
                 # By turns, so that whatever else the machine does falls on both.
                 for threads in THREADS:
@@ -52,7 +59,7 @@ def main() -> None:
                     for _ in range(options.rounds):
                         for which, ledger in (("alone", alone), ("witnessed", witnessed)):
                             have = measure(
-                                lambda ledger=ledger: ledger.append([make_entry()]),  # type: ignore[misc]
+                                lambda ledger=ledger: ledger.append([make_entry(vault)]),  # type: ignore[misc]
                                 threads,
                                 seconds=options.seconds,
                             )

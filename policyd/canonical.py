@@ -17,6 +17,8 @@ Part = str | bytes | int | Sequence["Part"]
 _SAFE_INTEGER = 2**53 - 1
 """Beyond it, readers that keep numbers as IEEE doubles change the value (RFC 7493 section 2.2)."""
 
+_TEXT_LIKE = frozenset({str, bool, type(None)})
+
 _REQUEST_DOMAIN = "pbac.v1/request"
 _LISTING_DOMAIN = "pbac.v1/listing"
 _ANSWER_DOMAIN = "pbac.v1/answer"
@@ -31,26 +33,33 @@ def canonical_json(value: object) -> bytes:
     Raises:
         ValueError: the value, or something inside it, has another type or is out of range.
     """
-    _check_json(value)
+    check_json(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     return text.encode("utf-8")
 
 
-def _check_json(value: object) -> None:
+def check_json(value: object) -> None:
+    """Refuse what `canonical_json` refuses.
+
+    Raises:
+        ValueError: the value, or something inside it, has another type or is out of range.
+    """
     kind = type(value)
-    if kind is str or kind is bool or value is None:
+    if kind in _TEXT_LIKE:
         return
     if kind is int:
         if not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:  # type: ignore[operator]  # kind is int
             raise ValueError(f"`{value}` is beyond 2**53 - 1: write it as text")
     elif kind is list or kind is tuple:
         for item in value:  # type: ignore[attr-defined]  # kind is list or tuple
-            _check_json(item)
+            if type(item) not in _TEXT_LIKE:
+                check_json(item)
     elif kind is dict:
         for key, item in value.items():  # type: ignore[attr-defined]  # kind is dict
             if type(key) is not str:
                 raise ValueError(f"a key of type `{type(key).__name__}`: keys are text")
-            _check_json(item)
+            if type(item) not in _TEXT_LIKE:
+                check_json(item)
     else:
         raise ValueError(f"a value of type `{kind.__name__}` has no canonical JSON form")
 
@@ -65,8 +74,8 @@ def encode(part: Part) -> bytes:
         ValueError: an integer out of range, or a value of another type.
     """
     if isinstance(part, str):
-        tag, payload = b"S", part.encode("utf-8")
-    elif isinstance(part, bytes):
+        return _encode_text(part)
+    if isinstance(part, bytes):
         tag, payload = b"B", part
     elif isinstance(part, bool):
         raise ValueError("a truth value is written as the integer 0 or 1")
@@ -75,10 +84,16 @@ def encode(part: Part) -> bytes:
             raise ValueError(f"`{part}` is not an unsigned 64-bit integer")
         tag, payload = b"I", part.to_bytes(8, "big")
     elif isinstance(part, list | tuple):
-        tag, payload = b"L", b"".join(map(encode, part))
+        # Most of what is encoded is lists of names.
+        tag, payload = b"L", b"".join([_encode_text(x) if type(x) is str else encode(x) for x in part])
     else:
         raise ValueError(f"a value of type `{type(part).__name__}` has no encoding")
     return tag + len(payload).to_bytes(4, "big") + payload
+
+
+def _encode_text(text: str) -> bytes:
+    payload = text.encode("utf-8")
+    return b"S" + len(payload).to_bytes(4, "big") + payload
 
 
 def token_digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Write what was measured: a table, the targets beside it, and docs/performance.md from both."""
+"""Write what was measured: a table, the targets beside it, and a section of docs/performance.md from both."""
 
 from __future__ import annotations
 
@@ -88,12 +88,10 @@ def targets(results: Results) -> list[Target]:
 
 
 def write(results: Results) -> str:
-    """Return docs/performance.md."""
+    """Return the section as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     lines = [
-        "# Performance of the decision engine",
-        "",
-        "<!-- Written by bench/engine.py; edit that, not this. -->",
+        "## The decision engine",
         "",
         f"Measured on {results.date} by `make bench` with {versions}.",
         "Every system answered the same questions in one process on one core.",
@@ -103,7 +101,7 @@ def write(results: Results) -> str:
     ]
     for rules in sorted({cell.rules for cell in results.cells}):
         lines += _table(rules, [cell for cell in results.cells if cell.rules == rules])
-    lines += ["## Targets", "", "| target | measured | met |", "|---|---|---|"]
+    lines += ["### Targets", "", "| target | measured | met |", "|---|---|---|"]
     lines += [
         f"| {each.text} | {each.measured} | {'yes' if each.met else '**no**'} |" for each in targets(results)
     ]
@@ -119,7 +117,7 @@ def _table(rules: int, cells: Sequence[Cell]) -> list[str]:
         names += [name for name in (*cell.times, *cell.left_out) if name not in names]
     heads = [f"{cell.fields:,} field{'s' * (cell.fields > 1)} | spread" for cell in cells]
     lines = [
-        f"## {rules:,} rules",
+        f"### {rules:,} rules",
         "",
         "Figures are multiples of the fastest peer's median, with this machine's time beside them.",
         "Spread is the fastest and the slowest run over the median.",
@@ -151,7 +149,7 @@ def _time(us: float) -> str:
 
 def _method(results: Results) -> list[str]:
     return [
-        "## How it was measured",
+        "### How the engine was measured",
         "",
         f"* The catalogue is {results.catalogue}; 1,000 agreements, one in ten for most of the catalogue.",
         f"* Rules are generated from seed {results.seed}, over organisation kind, setting, purpose, "

@@ -38,7 +38,7 @@ def read_back(
         leaf, _, nodes = store.parts_of(have)
         if have != want or merkle.leaf_hash(leaf) != nodes[: merkle.HASH_BYTES]:
             raise LedgerCorrupt(f"record {want[0]}: the stored bytes are not those that were committed")
-        if not store.is_found(connection, want):
-            raise LedgerCorrupt(f"record {want[0]}: it is stored, but not found by its decision id")
+    if missing := store.not_found(connection, rows):
+        raise LedgerCorrupt(f"record {missing[0]}: it is stored, but not found by its decision id")
     if connection.execute("SELECT note FROM checkpoint").fetchone() != (checkpoint,):
         raise LedgerCorrupt("the stored checkpoint is not the one that was committed")

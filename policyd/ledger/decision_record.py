@@ -7,8 +7,8 @@ import hmac
 from collections.abc import Sequence
 from typing import Any
 
-from policyd.canonical import canonical_json, encode, encode_mask
-from policyd.ledger.entry import MAX_LEAF_BYTES, VERSION, Entry, columns_in_document, require
+from policyd.canonical import encode, encode_mask
+from policyd.ledger.entry import MAX_LEAF_BYTES, VERSION, Entry, columns_in_document, leaf_bytes, require
 from policyd.model import ColumnSet, Decision, Obligations, VerdictGroup
 from policyd.reasons import Reason, for_caller
 
@@ -91,7 +91,7 @@ def decision_record(  # one keyword for each thing that the record binds
     if hidden:
         withheld["agreement"] = decision.agreement
         withheld["reasons"] = [group.reason.value for group in decision.groups]
-    leaf = canonical_json(document)
+    leaf = leaf_bytes(document)
     if len(leaf) > MAX_LEAF_BYTES - 128:  # leaves room for the commitment
         withheld["verdicts"] = document["verdicts"]
         document["verdicts"] = {
@@ -102,9 +102,9 @@ def decision_record(  # one keyword for each thing that the record binds
         return Entry(leaf=leaf, columns=columns_in_document(document, withheld), detail=detail)
     # The salt keeps a holder of the leaf from trying out the few values that may stand behind it.
     withheld["salt"] = _keyed(key, "private", decision_id.encode("utf-8"))
-    private = canonical_json(withheld)
+    private = leaf_bytes(withheld)
     document["private"] = hashlib.sha256(private).hexdigest()
-    leaf = canonical_json(document)
+    leaf = leaf_bytes(document)
     require(len(leaf) <= MAX_LEAF_BYTES, f"the record has {len(leaf)} bytes; at most {MAX_LEAF_BYTES} fit")
     columns = columns_in_document(document, withheld)
     return Entry(leaf=leaf, columns=columns, private=private, detail=detail)

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
+import msgspec
+
+from policyd.canonical import check_json
 from policyd.errors import LedgerCorrupt
 from policyd.model import Instant
 from policyd.reasons import Reason
@@ -42,6 +45,7 @@ class IndexColumns:
 
 
 INTEGER_COLUMNS = frozenset({"at", "epoch"})
+_JSON = msgspec.json.Encoder(order="sorted")
 _COLUMNS = tuple(field.name for field in fields(IndexColumns))
 
 
@@ -91,6 +95,16 @@ def columns_of(leaf: bytes, private: bytes = b"", *, detail: bytes | None = None
         if type(getattr(columns, name)) is not (int if name in INTEGER_COLUMNS else str):
             raise LedgerCorrupt(f"the record's `{name}` is of the wrong type")
     return columns
+
+
+def leaf_bytes(document: dict[str, Any]) -> bytes:
+    """Return what `canonical.canonical_json` returns, in a quarter of the time: one is made a decision.
+
+    Raises:
+        ValueError: as there.
+    """
+    check_json(document)
+    return _JSON.encode(document)
 
 
 def _commits_to(document: dict[str, Any], detail: bytes) -> bool:

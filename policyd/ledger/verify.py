@@ -246,7 +246,7 @@ class _Verification:
             if frontier.size in wanted:
                 roots[frontier.size] = frontier.root()
             if not index % _SAMPLED:
-                bare.sample(store.parts_of(row)[0])
+                bare.sample(store.parts_of(row)[0], store.detail_of(row))
             if progress is not None and frontier.size % _PROGRESS_EVERY == 0:
                 progress(frontier.size, self.size)
 

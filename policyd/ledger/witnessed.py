@@ -17,7 +17,7 @@ from policyd.ledger.release_record import checkpoints_in
 
 JOURNALS = "*.jsonl*"
 """The journals in a directory of receipts, with those that were put aside under a number."""
-_RECENT_ROOTS = 4_096
+_RECENT = 4_096
 
 Finding = tuple[int | None, str]
 """The first record at fault, where it is about one, and what is wrong."""
@@ -30,7 +30,9 @@ class Witnessed:
         self._connection = connection
         self._verifier = verifier
         self._size = size
-        self._root = lru_cache(_RECENT_ROOTS)(self._read_root)
+        self._root = lru_cache(_RECENT)(self._read_root)
+        # Trees of nearly one size have nearly all their subtrees in common.
+        self._node = lru_cache(_RECENT)(self._read_node)
         self.checked = 0
         """Checkpoints and receipts that were looked at."""
 
@@ -131,8 +133,9 @@ class Witnessed:
 
     def _read_root(self, size: int) -> bytes:
         try:
-            return merkle.root_at(
-                size, lambda level, position: store.read_node(self._connection, level, position=position)
-            )
+            return merkle.root_at(size, self._node)
         except LedgerCorrupt:
             return b""
+
+    def _read_node(self, level: int, position: int) -> bytes:
+        return store.read_node(self._connection, level, position=position)

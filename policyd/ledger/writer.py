@@ -17,15 +17,18 @@ from policyd.ledger import note, recovery, store
 from policyd.ledger.commit import commit_rows, read_back
 from policyd.ledger.cosign import RETRY_S, Cosigner
 from policyd.ledger.entry import MAX_LEAF_BYTES, Entry
-from policyd.ledger.group import Group, Receipts, Ticket
+from policyd.ledger.group import Group, Receipts, Ticket, Wakeups
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.reserve import RESERVE_BYTES, DiskReserve
 
 QUEUE_LIMIT = 4_096
 """Records that may wait for the commit under way; more are refused."""
 MAX_STEP_BACK_MS = 2_000
+_CLOSED = "the ledger is closed: this node is stopping"
 _ANCHOR_EVERY_S = 1.0
 _LOG = logging.getLogger("policyd")
+_WAKING_S = 0.01
+"""How long callers may take to wake one another before the writer wakes those left, and goes on."""
 _MOVE_AFTER_BYTES = 8 * 2**20
 """How much is written before SQLite's write-ahead log is moved into the database file."""
 
@@ -76,6 +79,7 @@ class Ledger:
         self._work = threading.Condition(self._lock)
         self._grown = threading.Condition(self._lock)
         self._open_group = Group()
+        self._wakeups = Wakeups()
         self._stopping = False
         self._failure = ""
         store.replace_file(directory / store.ANCHOR, self._checkpoint)
@@ -139,17 +143,18 @@ class Ledger:
         """
         if not entries or any(len(entry.leaf) > MAX_LEAF_BYTES for entry in entries):
             raise ValueError(f"append takes one record or more, of at most {MAX_LEAF_BYTES} bytes each")
+        ticket = Ticket(tuple(entries))
         with self.room.hold(entries):
-            return self._wait_for(Ticket(tuple(entries)), timeout_s)
-
-    def proof(self, index: int, size: int) -> list[bytes]:
-        """Return the inclusion proof of any record in the tree of the first `size`, from what is stored.
-
-        Raises:
-            ValueError: the index is not below the size.
-            LedgerCorrupt: a tree hash is missing.
-        """
-        return self._state.reader.inclusion_proof(index, size)
+            with self._lock:
+                group = self._enqueue(ticket)
+            if not ticket.wait(timeout_s):
+                if not self._waits_on(group, ticket):
+                    raise LedgerBusy(f"nothing was recorded in {timeout_s} s: ask again later")
+                ticket.wait()
+            if self._wakeups.next():
+                with self._lock:
+                    self._work.notify()
+            return group.receipts(ticket, origin=self.origin)
 
     @property
     def reader(self) -> LedgerReader:
@@ -244,22 +249,9 @@ class Ledger:
         self._last_at = max(self._last_at, *(entry.columns.at for entry in ticket.entries))
         group.tickets.append(ticket)
         group.records += len(ticket.entries)
-        self._work.notify()
+        if not self._wakeups:
+            self._work.notify()
         return group
-
-    def _wait_for(self, ticket: Ticket, timeout_s: float | None) -> Receipts:
-        with self._lock:
-            group = self._enqueue(ticket)
-        if not group.done.wait(timeout_s) and not self._waits_on(group, ticket):
-            raise LedgerBusy(
-                f"the ledger took nothing for {timeout_s} s: nothing was recorded, ask again later"
-            )
-        group.done.wait()
-        if group.failure:
-            raise LedgerClosed(group.failure)
-        if group.refusal:
-            raise NotServing(group.refusal)
-        return group.receipts_of(ticket, origin=self.origin)
 
     def _waits_on(self, group: Group, ticket: Ticket) -> bool:
         """Return whether the writer has taken the group; drop the ticket where it has not."""
@@ -280,6 +272,7 @@ class Ledger:
                 elif self._unwitnessed:
                     self._publish(Group(), self._frontier, self._checkpoint)
                 self._keep_up()
+            self._wakeups.all()
             self._finish()
         except LedgerForked as error:  # these files may be right: they are not marked as failed
             _LOG.error("%s", error)
@@ -290,6 +283,9 @@ class Ledger:
     def _take(self) -> Group | None:
         """Return what has queued, or an empty group when the anchor or the witness is due; None to stop."""
         with self._lock:
+            # Those just woken may ask again: were they taken one by one, each would cost a sync.
+            if not self._work.wait_for(lambda: not self._wakeups, _WAKING_S):
+                self._wakeups.all()
             while self._condemned or not self._open_group.tickets:
                 if self._condemned:
                     raise LedgerForked(self._condemned)
@@ -355,7 +351,7 @@ class Ledger:
         group.checkpoint = signed
         for each in (group, turned_away):
             each.refusal = away
-            each.done.set()
+            self._wakeups.add(each)
 
     def _keep_up(self) -> None:
         if self._unmoved_bytes > _MOVE_AFTER_BYTES:
@@ -390,9 +386,7 @@ class Ledger:
             waiting, self._open_group = self._open_group, Group()
             self._grown.notify_all()
         for stopped in (group, waiting):
-            if not stopped.done.is_set():
+            if not stopped.settled:
                 stopped.failure = reason
-                stopped.done.set()
-
-
-_CLOSED = "the ledger is closed: this node is stopping"
+                self._wakeups.add(stopped)
+        self._wakeups.all()

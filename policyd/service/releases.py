@@ -109,7 +109,7 @@ class Releases:
             origin=self._ledger.origin,
             index=known.index,
             leaf=known.leaf,
-            proof=self._ledger.proof(known.index, size),
+            proof=self._ledger.reader.inclusion_proof(known.index, size),
             checkpoint=note,
         )
 

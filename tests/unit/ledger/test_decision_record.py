@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,14 @@ from ledger_cases import AT, DECISION, DETAIL, PSEUDONYM, RECORD_KEY, make_chang
 from policyd.canonical import canonical_json, decode_mask
 from policyd.errors import LedgerCorrupt
 from policyd.ledger.change_record import Stage, activation_record, erasure_record, state_change_record
-from policyd.ledger.entry import MAX_LEAF_BYTES, IndexColumns, columns_of, open_private, parse_leaf
+from policyd.ledger.entry import (
+    MAX_LEAF_BYTES,
+    IndexColumns,
+    columns_of,
+    leaf_bytes,
+    open_private,
+    parse_leaf,
+)
 from policyd.model import ColumnSet, Effect, Outcome, VerdictGroup
 from policyd.reasons import Reason
 
@@ -300,3 +309,20 @@ def test_bytes_that_are_no_record_are_named_so(leaf: bytes) -> None:
     """A verifier meets any bytes; each that is no record is reported and never a crash."""
     with pytest.raises(LedgerCorrupt):
         columns_of(leaf)
+
+
+def test_a_leaf_is_canonical_json_whatever_it_holds() -> None:
+    """Every character, as a key and as a value, is spelled and sorted as everywhere else."""
+    letters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    for start in range(0, len(letters), 4096):
+        page = letters[start : start + 4096]
+        document = {each: {"text": [f"a{each}", each], "n": None, each: (True, -1)} for each in page}
+        assert leaf_bytes(document) == canonical_json(document)
+
+
+@pytest.mark.parametrize("value", [1.0, 2**53, b"", {1: ""}, "\ud800", datetime.date(2026, 1, 1), {"a"}])
+def test_a_leaf_holds_nothing_that_has_no_canonical_form(value: object) -> None:
+    """The faster writer accepts no more than the other: what it spells is spelled in one way."""
+    for write in (leaf_bytes, canonical_json):
+        with pytest.raises(ValueError):
+            write({"part": [value]})

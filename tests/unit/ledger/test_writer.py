@@ -53,7 +53,7 @@ def test_receipt_proves_the_record(open_ledger: OpenLedger, signing_key: Ed25519
     assert (receipts.first_index, receipts.size, checkpoint.size) == (2, 5, 5)
     for offset, hashed in enumerate(receipts.leaf_hashes):
         assert hashed == merkle.leaf_hash(entries[2 + offset].leaf)
-        proof = ledger.proof(2 + offset, receipts.size)
+        proof = ledger.reader.inclusion_proof(2 + offset, receipts.size)
         assert merkle.verify_inclusion(hashed, 2 + offset, 5, proof=proof, root=checkpoint.root)
 
 
@@ -63,7 +63,9 @@ def test_proof_of_a_fresh_record_is_the_stored_one(open_ledger: OpenLedger) -> N
     for count in (1, 1, 2, 3, 1, 7, 64, 5, 1, 33):
         receipts = ledger.append([make_entry(ledger.size + number) for number in range(count)])
         for offset in range(count):
-            assert receipts.proof(offset) == ledger.proof(receipts.first_index + offset, receipts.size)
+            assert receipts.proof(offset) == ledger.reader.inclusion_proof(
+                receipts.first_index + offset, receipts.size
+            )
 
 
 def test_records_come_back(open_ledger: OpenLedger) -> None:
