@@ -64,6 +64,10 @@ class LedgerClosed(PolicydError):
     """The ledger failed once and is closed until ``policyd audit verify`` has passed (UNAVAILABLE)."""
 
 
+class TooLate(PolicydError):
+    """The caller had given up when its call came; nothing was decided or recorded (DEADLINE_EXCEEDED)."""
+
+
 class Busy(PolicydError):
     """Too many calls at once; nothing was decided or recorded (RESOURCE_EXHAUSTED)."""
 

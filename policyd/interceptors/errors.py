@@ -22,6 +22,7 @@ STATUS: Mapping[type[errors.PolicydError], grpc.StatusCode] = {
     errors.AlreadyReported: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotServing: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerClosed: grpc.StatusCode.UNAVAILABLE,
+    errors.TooLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LedgerBusy: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from policyd import errors
-from policyd.errors import Busy, InvalidRequest, PolicydError, Unauthenticated
+from policyd.errors import Busy, InvalidRequest, PolicydError, TooLate, Unauthenticated
 from policyd.interceptors.around import Around
 from policyd.interceptors.authentication import AuthenticationInterceptor
 from policyd.interceptors.call import call_of
@@ -76,10 +76,17 @@ def test_no_deadline_or_one_without_end_is_refused(remaining_s: float | None) ->
     enter(DeadlineInterceptor(), HEALTH, remaining_s=remaining_s)
 
 
-@pytest.mark.parametrize("remaining_s", [0.0, 0.001, 3610.0, MAX_DEADLINE_S])
+@pytest.mark.parametrize("remaining_s", [0.001, 3610.0, MAX_DEADLINE_S])
 def test_a_deadline_passes(remaining_s: float) -> None:
     """Also the hour of a watch over seals, which gRPC rounds up."""
     assert enter(DeadlineInterceptor(), remaining_s=remaining_s).status is None
+
+
+def test_a_call_whose_time_is_over_is_not_begun() -> None:
+    """Its caller has gone: a decision on it would be recorded and never received."""
+    with pytest.raises(TooLate, match="nothing was decided"):
+        enter(DeadlineInterceptor(), remaining_s=0.0)
+    enter(DeadlineInterceptor(), HEALTH, remaining_s=0.0)
 
 
 # ----- limits
