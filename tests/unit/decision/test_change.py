@@ -151,6 +151,12 @@ TERMS: list[tuple[Change, Terms]] = [
         ),
     ),
     (
+        AgreementNames("AG-1", "actions", ("count",)),
+        Terms(
+            "agreement", "AG-1", "actions", ("count",), "agreement `AG-1` names the action `count`", "count"
+        ),
+    ),
+    (
         AgreementNames("AG-1", "fields", ("T.A", "T.B", "T.C")),
         Terms(
             "agreement",
