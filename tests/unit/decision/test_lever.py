@@ -79,7 +79,7 @@ def test_what_a_pull_promises_is_what_rules_then_see(attribute: str, policy: Pol
 
     before = tried.start.seen.trials[0].values
     told = [(change, after) for change, after in pulled if after]
-    assert pulled
+    assert told
     for change, after in told:
         state = tried.judge(frozenset({change}))
         assert state is not None
@@ -137,7 +137,7 @@ def test_a_suspended_accreditation_is_only_to_be_reinstated(policy: PolicySet) -
     [
         [COLLEAGUE[0]],
         [COLLEAGUE[1], replace(COLLEAGUE[0], status=Status.SUSPENDED)],
-        [COLLEAGUE[1], replace(COLLEAGUE[0], organisation="dept")],
+        [replace(each, organisation="dept") for each in COLLEAGUE],
         [COLLEAGUE[0], replace(COLLEAGUE[1], level=PROVISIONAL, supervisor="researcher-1")],
         [COLLEAGUE[0], replace(COLLEAGUE[1], until_at=NOW)],
         [COLLEAGUE[0], replace(COLLEAGUE[1], scheme="scheme-2")],
