@@ -61,3 +61,13 @@ def test_a_pile_has_the_fields_of_its_names_and_no_others(policy: PolicySet) -> 
             assert column is not None
             fields[column.sheet] = fields.get(column.sheet, 0) | column.bit
         assert {(each.term, each.year): each.mask for each in pile.sets} == fields
+
+
+def test_only_what_the_agreement_names_is_withheld_for_its_year(policy: PolicySet) -> None:
+    """What an earlier gate withholds is not in the agreement, as far as years go."""
+    fields = frozenset({"Pupil.Fsm", "Pupil.Secret", "Pupil.Dob"})
+    snapshot = tiny.snapshot(policy, agreement(fields=fields))
+
+    found = entitle(snapshot, ask("Pupil.Fsm"), now=NOW)
+
+    assert policy.index.names(found.in_agreement) == ("Pupil.Dob", "Pupil.Fsm")
