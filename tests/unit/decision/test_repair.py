@@ -101,10 +101,9 @@ def test_who_may_not_use_an_agreement_cites_another_or_is_named_in_it(policy: Po
 
     assert mend(policy, ours, *others, request=request) == [(AgreementCited("AG-2"), named)]
     assert mend(policy, ours, request=request) == [(named,)]
-    assert mend(policy, agreement(organisation="dept"), request=request) == [()]
-    assert mend(policy, agreement(organisation="dept"), *others, request=request) == [
-        (AgreementCited("AG-2"),)
-    ]
+    theirs = agreement(organisation="dept", requesters=frozenset({"researcher-2"}))
+    assert mend(policy, theirs, request=request) == [()]
+    assert mend(policy, theirs, *others, request=request) == [(AgreementCited("AG-2"),)]
 
 
 def test_an_agreement_is_not_to_name_a_purpose_that_the_catalogue_prohibits(policy: PolicySet) -> None:
@@ -134,11 +133,12 @@ def test_what_holds_for_every_purpose_is_mended_once(policy: PolicySet) -> None:
     """What does not is mended for each purpose for which it fails."""
     lacking = agreement(purposes=frozenset({"any"}), fields=EVERYTHING - {"Pupil.Fsm"})
     named = AgreementNames("AG-1", "fields", ("Pupil.Fsm",))
+    wide = ruled(policy, {"uid": "wide", "rules": {}})
 
     assert mend(policy, lacking, request=ask("Pupil.Fsm", purposes=("academic", "research"))) == [(named,)]
     for purposes in (("academic", "marketing"), ("marketing", "academic")):
         entry = agreement(purposes=frozenset({"any"}))
-        found = mend(policy, entry, request=ask("Pupil.Fsm", purposes=purposes))
+        found = mend(wide, entry, request=ask("Pupil.Fsm", purposes=purposes))
         assert PurposeDeclared("", "marketing") in found[0]
         assert PurposeDeclared("", "academic") not in found[0]
 
