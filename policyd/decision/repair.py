@@ -122,7 +122,7 @@ def _of_parties(state: State) -> Iterator[Change]:
             yield _usable_again(organisation, state.now)
         case Reason.AGREEMENT_UNKNOWN | Reason.AGREEMENT_NOT_YOURS if service and requester and organisation:
             for other in state.facts.registry.agreements.values():
-                if other is not agreement and is_theirs(other, organisation.id, requester.id, service.id):
+                if is_theirs(other, organisation.id, requester.id, service.id):
                     yield AgreementCited(other.id)
             if agreement is not None and agreement.organisation == organisation.id:
                 if requester.id not in agreement.requesters:

@@ -21,6 +21,7 @@ from support.tiny_registry import (
 from support.tiny_rules import with_rules
 
 from policyd.decision.decide import decide
+from policyd.decision.entitlement import entitle
 from policyd.decision.snapshot import Snapshot
 from policyd.policy.policyset import PolicySet
 from policyd.reasons import Reason
@@ -208,3 +209,25 @@ def test_rows_are_bound_where_a_column_carries_no_year(
 
     assert spell(decision) == {name: "release"}
     assert decision.obligations.row_years == rows
+
+
+def test_fields_on_which_all_is_the_same_are_one_part_of_the_catalogue(policy: PolicySet) -> None:
+    """Whichever rules granted them: parts differ in verdict or obligations, so that there are few."""
+    rules = [allow("a1"), allow("a2", targets={"resource_id": "Pupil.Fsm"})]
+
+    for purposes in (("academic",), ("academic", "research")):
+        found = entitle(ruled(policy, rules), ask("Pupil.Fsm", purposes=purposes), now=NOW)
+
+        assert len(set(found.grades)) == len(found.grades)
+        assert [each.rule for each in found.grades if each.reason is Reason.NONE] == ["a1"]
+
+
+def test_a_withheld_field_that_is_not_used_takes_no_other_with_it(policy: PolicySet) -> None:
+    """What is filtered by may all be seen, so what leaves is judged name by name."""
+    request = ask("Pupil.Fsm", "Pupil.Secret", used_fields=("Pupil.Score",))
+
+    assert spell(decide(tiny.snapshot(policy), request, NOW)) == {
+        "Pupil.Fsm": "release",
+        "Pupil.Secret": "withhold FIELD_NEVER_EXTERNAL",
+        "Pupil.Score": "release",
+    }

@@ -11,8 +11,8 @@ from support.tiny_registry import NOW
 from support.tiny_rules import Author, with_rules
 
 from policyd.decision import residual
-from policyd.decision.residual import Residuals
-from policyd.policy.conditions import FALSE, MISSING, TRUE, Truth
+from policyd.decision.residual import Residual, Residuals
+from policyd.policy.conditions import ERROR, FALSE, MISSING, TRUE, Truth
 from policyd.policy.policyset import PolicySet, Rule
 
 VALUES: Mapping[str, list[object]] = {
@@ -33,6 +33,9 @@ VALUES: Mapping[str, list[object]] = {
     "agreement.basis": ["none", "full"],
     "now": [NOW, NOW + 400 * 86_400_000],
 }
+
+AHEAD = {"condition": "After", "days_from_now": 0}
+TRUE_ONLY = {"condition": "IsIn", "values": [True]}
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +124,81 @@ def test_the_clock_is_never_kept(policy: PolicySet) -> None:
 
     assert found == [False, False, True, True]
     assert [list(watched.seen) for watched in residuals._watched] == [["press"]]
+
+
+def residuals_of(policy: PolicySet, *conditions: Mapping[str, object]) -> Residuals:
+    """Return what is kept of rules with one condition each on the organisation of who asks."""
+    rules = [
+        {
+            "uid": f"r{number}",
+            "why": "a condition",
+            "effect": "allow",
+            "grant": "release",
+            "rules": {"subject": condition},
+        }
+        for number, condition in enumerate(conditions)
+    ]
+    compiled = with_rules(policy, rules)
+    assert compiled is not None
+    return Residuals(compiled.rules, compiled.atoms)
+
+
+def test_all_conditions_on_a_value_that_has_no_answer_are_in_error(policy: PolicySet) -> None:
+    """Of two rules that ask for different values, neither is true of a value of the wrong type."""
+    residuals = residuals_of(
+        policy,
+        {"$.organisation.commercial": {"condition": "IsIn", "values": [True]}},
+        {"$.organisation.commercial": {"condition": "IsIn", "values": [False]}},
+    )
+
+    assert [truth for _, truth in residuals.of({"organisation.commercial": 1}).every_rule()] == [ERROR, ERROR]
+
+
+def test_values_are_kept_up_to_a_limit_and_then_forgotten(
+    policy: PolicySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each value is kept beside the others, a missing one too, until one comes for which there is no room."""
+    monkeypatch.setattr(residual, "MAX_VALUES", 2)
+    residuals = residuals_of(policy, {"$.organisation.kind": {"condition": "Equals", "value": "press"}})
+    (watched,) = residuals._watched
+    kept = []
+
+    for value in ("press", MISSING, "press", "charity", "press"):
+        residuals.of({"organisation.kind": value})
+        kept.append(list(watched.seen))
+
+    assert kept == [["press"], ["press", MISSING], ["press", MISSING], ["charity"], ["charity", "press"]]
+
+
+def test_only_rules_with_more_to_find_out_are_looked_at_one_by_one(
+    policy: PolicySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found for the values of single attributes is the whole truth about the other rules."""
+    press = {"$.organisation.kind": {"condition": "Equals", "value": "press"}}
+    rules = [
+        {"uid": "r1", "rules": {"subject": press}},
+        {"uid": "r2", "rules": {}, "where": {"subject": {"$.accreditation.until": AHEAD}}},
+        {"uid": "r3", "rules": {"subject": [press, {"$.organisation.commercial": TRUE_ONLY}]}},
+        {"uid": "r4", "rules": {}},
+    ]
+    compiled = with_rules(policy, [{**rule, "why": "a rule", "effect": "deny"} for rule in rules])
+    assert compiled is not None
+    looked_at = []
+    evaluate = Residual.evaluate
+
+    def spy(self: Residual, rule: Rule) -> Truth:
+        looked_at.append(rule.uid)
+        return evaluate(self, rule)
+
+    monkeypatch.setattr(Residual, "evaluate", spy)
+    values = {
+        "organisation.kind": "press",
+        "organisation.commercial": False,
+        "accreditation.until": NOW - 1,
+        "now": NOW,
+    }
+
+    left = Residuals(compiled.rules, compiled.atoms).of(values)
+
+    assert looked_at == ["r2", "r3"]
+    assert [rule.uid for rule, _ in left.held.values()] == ["r1", "r3", "r4"]

@@ -57,3 +57,8 @@ def test_what_the_policy_set_does_not_know_is_reported_in_order(policy: PolicySe
     assert compiled.unknown_fields == ("Hat.Size", "Pupil.Shoe")
     assert compiled.unknown_purposes == ("food", "fun")
     assert compiled.purposes == 0
+
+
+def test_snapshots_of_the_same_state_are_equal(policy: PolicySet) -> None:
+    """What is worked out beside the state, to be quicker, is no part of it."""
+    assert tiny.snapshot(policy) == tiny.snapshot(policy)
