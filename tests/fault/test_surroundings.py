@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from policyd.identity.keys import load_signing_key
 from policyd.ledger import keystore
 from policyd.ledger.change_record import Stage, state_change_record
 from policyd.ledger.entry import Entry
+from policyd.ledger.reserve import LOOK_EVERY_S
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 
@@ -52,12 +54,13 @@ def free_bytes(directory: Path) -> int:
 
 
 def fill(directory: Path, *, left_bytes: int) -> Path:
-    """Write a file that leaves so much of the disk."""
+    """Write a file that leaves so much of the disk, and let the last look at it grow old."""
     filler = directory / "filler"
     with filler.open("ab") as file:
         while (more := free_bytes(directory) - left_bytes) > 0:
             file.write(bytes(min(more, MIB)))
             file.flush()
+    time.sleep(LOOK_EVERY_S)
     return filler
 
 
