@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policyd.errors import ConfigError
+from policyd.files import sync
 
 SECRET_BYTES = 32
 MAX_KEY_FILE_BYTES = 64 << 10
@@ -148,7 +149,7 @@ def write_private(path: Path, data: bytes) -> None:
         finally:
             with suppress(OSError):
                 scratch.unlink()
-        _sync_directory(path.parent)
+        sync(path.parent)
     except FileExistsError:
         raise ConfigError(f"{path} exists already; keep it, or move it away first") from None
     except OSError as error:
@@ -216,11 +217,3 @@ def _read(path: Path, *, kind: str) -> tuple[str, bytes]:
     if len(secret) != SECRET_BYTES:
         raise ConfigError(f"{path} is damaged: the key is not {SECRET_BYTES} bytes")
     return match["id"], secret
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

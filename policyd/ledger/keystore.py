@@ -16,7 +16,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from policyd.errors import ConfigError, LedgerCorrupt
+from policyd.files import sync
 from policyd.ledger import store
+from policyd.sqlite import transaction
 
 DATABASE = "detail.db"
 SECRET_BYTES = 32
@@ -137,14 +139,14 @@ class KeyStore:
             (key.number, nonce + self._cipher.encrypt(nonce, key.secret, _record_context(key.number)))
             for key, nonce in zip(keys, nonces, strict=True)
         ]
-        with _transaction(self._connection):
+        with transaction(self._connection, "BEGIN IMMEDIATE"):
             self._connection.executemany("INSERT INTO record_key VALUES (?, ?)", rows)
             self._set_mark(mark)
 
     def add_person(self, finder: bytes, secret: bytes, *, nonce: bytes) -> None:
         """Store the key of one person, durable when this returns."""
         wrapped = nonce + self._cipher.encrypt(nonce, secret, _person_context(finder))
-        with _transaction(self._connection):
+        with transaction(self._connection, "BEGIN IMMEDIATE"):
             self._connection.execute("INSERT INTO person VALUES (?, ?)", (finder, wrapped))
 
     def erase(self, numbers: Collection[int], *, finders: Collection[bytes] = ()) -> bool:
@@ -153,7 +155,7 @@ class KeyStore:
         Returns false where another process reads the file: then its write-ahead log still keeps them, and
         `truncate` must be tried again.
         """
-        with _transaction(self._connection):
+        with transaction(self._connection, "BEGIN IMMEDIATE"):
             self._connection.executemany(
                 "DELETE FROM record_key WHERE number = ?", [(number,) for number in numbers]
             )
@@ -255,7 +257,7 @@ def _make(path: Path, master: MasterKey, *, origin: str) -> None:
     finally:
         connection.close()
     scratch.replace(path)
-    store.sync_directory(path.parent)
+    sync(path.parent)
 
 
 def _record_context(number: int) -> bytes:
@@ -264,18 +266,6 @@ def _record_context(number: int) -> bytes:
 
 def _person_context(finder: bytes) -> bytes:
     return b"policyd/person-key\x00" + finder
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 @contextmanager

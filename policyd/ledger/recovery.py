@@ -10,6 +10,7 @@ from pathlib import Path
 
 from policyd import merkle
 from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.files import sync
 from policyd.ledger import note, store
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.verify import check_row
@@ -96,7 +97,7 @@ def _recover(directory: Path, verifier: note.Verifier, undo: list[Callable[[], N
                 f"`{directory / store.DATABASE}` is empty, but `{store.ANCHOR}` beside it is not"
             )
         store.create(connection, origin=verifier.name, vkey=verifier.vkey)
-        store.sync_directory(directory)
+        sync(directory)
     reader = LedgerReader(directory)
     undo.append(reader.close)
     if (reader.origin, reader.vkey) != (verifier.name, verifier.vkey):

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from policyd.errors import LedgerClosed, LedgerCorrupt
+from policyd.files import network_file_system, sync
 from policyd.ledger.entry import INTEGER_COLUMNS, Entry, IndexColumns
 from policyd.merkle import HASH_BYTES
 
@@ -36,9 +37,6 @@ ROW = ("idx", *COLUMNS, "leaf", "private", "detail", "nodes")
 
 _FORMAT = "1"
 _MAX_SAID = 200
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.s3fs", "ceph", "glusterfs", "afs"}
-)
 _SCHEMA = f"""
 CREATE TABLE record (
   idx INTEGER PRIMARY KEY,
@@ -261,23 +259,14 @@ def refuse_network_file_system(directory: Path) -> None:
     Raises:
         LedgerClosed: the directory is on a network file system (as far as the host tells).
     """
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux: nothing to ask
-        return
-    device = directory.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        if before.split(" ")[2] == wanted and after.split(" ")[0] in _NETWORK_FILE_SYSTEMS:
-            kind = after.split(" ")[0]
-            raise LedgerClosed(f"`{directory}` is on a network file system ({kind}): use a local disk")
+    if kind := network_file_system(directory):
+        raise LedgerClosed(f"`{directory}` is on a network file system ({kind}): use a local disk")
 
 
 def replace_file(path: Path, text: str) -> None:
     """Write a small file so that a crash leaves the old or the new content, both durable."""
     replace_bytes(path, text.encode("utf-8"))
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
@@ -299,12 +288,3 @@ def mark_failed(directory: Path, reason: str) -> None:
         # An empty marker closes the log just as well.
         os.close(os.open(directory / MARKER, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         replace_file(directory / MARKER, reason + "\n")
-
-
-def sync_directory(directory: Path) -> None:
-    """Make created, renamed and deleted names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

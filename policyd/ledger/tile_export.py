@@ -12,6 +12,7 @@ from pathlib import Path
 
 from policyd import merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
+from policyd.files import sync
 from policyd.ledger import note, store, tiles
 from policyd.ledger.proving import log_verifier, newest_checkpoint
 from policyd.ledger.reader import LedgerReader
@@ -131,7 +132,7 @@ class _Export:
     def publish(self, signed: str) -> None:
         """Make everything durable, then the checkpoint, then drop partial tiles that are full now."""
         for folder in self._touched:
-            store.sync_directory(folder)
+            sync(folder)
         store.replace_file(self._target / tiles.CHECKPOINT, signed)
         # SPEC: C2SP tlog-tiles. A partial tile may go once the full one is there, and not before.
         for path in self._full:

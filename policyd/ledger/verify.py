@@ -10,6 +10,7 @@ from pathlib import Path
 
 from policyd import clock, merkle
 from policyd.errors import ConfigError, LedgerClosed, LedgerCorrupt
+from policyd.files import sync
 from policyd.ledger import note, store
 from policyd.ledger.bare_hashing import BareHashing
 from policyd.ledger.columns import index_values
@@ -79,7 +80,7 @@ def verify(
             )
             if not kept:
                 marker.unlink()
-                store.sync_directory(directory)
+                sync(directory)
         else:
             marker = directory
         return VerifyReport(

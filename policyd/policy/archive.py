@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
 from policyd.errors import ConfigError, LedgerCorrupt, SourceError
+from policyd.files import sync
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
@@ -38,9 +38,9 @@ def adopt(source: Path, archive: Path, *, progress: Progress = silent) -> Policy
             policy = _load(scratch, source, progress)
             kept = archive / policy.digest
             if not kept.exists():
-                _sync(scratch)
+                _sync_all(scratch)
                 _put(scratch, kept)
-                _sync_one(archive)
+                sync(archive)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -98,15 +98,7 @@ def _put(scratch: Path, kept: Path) -> None:
             raise
 
 
-def _sync(directory: Path) -> None:
+def _sync_all(directory: Path) -> None:
     for path in sorted(directory.rglob("*"), reverse=True):
-        _sync_one(path)
-    _sync_one(directory)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(directory)

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from policyd.errors import ConfigError, NotServing, StateCorrupt
+from policyd.files import network_file_system, sync
 
 BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for another one."""
@@ -30,12 +31,6 @@ _SCHEMA = """
         signature BLOB NOT NULL
     ) STRICT
 """
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        *("nfs", "nfs4", "cifs", "smbfs", "smb3", "afs", "ceph", "lustre", "glusterfs", "9p"),
-        *("gfs2", "ocfs2", "beegfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone"),
-    }
-)
 
 
 def make(path: Path) -> None:
@@ -46,8 +41,7 @@ def make(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind = file_system(path.parent)
-        if kind in _NETWORK_FILE_SYSTEMS:
+        if kind := network_file_system(path.parent):
             raise ConfigError(
                 f"{path} is on a network file system ({kind}), where SQLite's locks fail; move it"
             )
@@ -61,7 +55,7 @@ def make(path: Path) -> None:
                     path.hardlink_to(scratch)
             finally:
                 scratch.unlink()
-            _sync_directory(path.parent)
+            sync(path.parent)
         status = path.stat()
     except OSError as error:
         raise ConfigError(f"cannot make {path}: {error.strerror}") from None
@@ -145,48 +139,6 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_system(directory: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the kind of file system that `directory` is on, empty where the system does not say.
-
-    ``mounts`` is the kernel's list of mounts (proc(5)).
-    """
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    place = directory.resolve()
-    best, kind = -1, ""
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        root = Path(mount.split(" ")[4].replace("\\040", " "))
-        # The last of several mounts on one place is the one that shows.
-        if place.is_relative_to(root) and len(root.parts) >= best:
-            best, kind = len(root.parts), source.split(" ", 1)[0]
-    return kind
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    """Run the block between `begin` and COMMIT; whatever it raises, nothing of it is stored."""
-    connection.execute(begin)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite ends the transaction by itself after some errors, and then there is nothing to roll back.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from policyd.registry.change import (
     read_body,
 )
 from policyd.registry.check import RegistryError, check
-from policyd.registry.database import Database, make, transaction
+from policyd.registry.database import Database, make
 from policyd.registry.entry import is_dated
 from policyd.registry.state import merge
+from policyd.sqlite import transaction
 
 POLL_INTERVAL_S = 0.02
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from policyd.errors import ConfigError
-from policyd.ledger.store import refuse_network_file_system, sync_directory
+from policyd.files import sync
+from policyd.ledger.store import refuse_network_file_system
 from policyd.merkle import EMPTY_ROOT
 
 DATABASE = "witness.db"
@@ -140,7 +141,7 @@ class WitnessStore:
             )
             self._connection.execute("COMMIT")
             self._path.chmod(0o600)
-            sync_directory(directory)
+            sync(directory)
         meta = dict(self._connection.execute("SELECT name, value FROM meta"))
         if meta.get("format") != _FORMAT or "name" not in meta:
             raise ConfigError(f"`{self._path}` is no store of a witness that this program reads")
@@ -165,5 +166,5 @@ def keep_evidence(directory: Path, name: str, *, text: str, most: int) -> bool:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    sync_directory(directory)
+    sync(directory)
     return True

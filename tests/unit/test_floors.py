@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 FLOORS: dict[int, str] = {
-    0: "model errors reasons clock ids names",
+    0: "model errors reasons clock ids names files sqlite",
     1: "purpose fieldset merkle canonical transform obligation",
     2: "policy",
     3: "decision",

@@ -16,7 +16,7 @@ from policyd.errors import ConfigError, NotServing, PolicydError, StateCorrupt
 from policyd.identity.keys import SigningKey
 from policyd.model import Organisation, Registry, Status
 from policyd.registry.change import Draft, draft_registry
-from policyd.registry.database import file_system, make
+from policyd.registry.database import make
 from policyd.registry.store import EmbeddedStore
 
 AT = parse_instant("2026-03-01T10:00:00Z")
@@ -282,39 +282,9 @@ def _organisation(number: int) -> Organisation:
     )
 
 
-MOUNTS = """\
-21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 21 0:40 / /data rw,relatime - nfs4 server:/export rw
-31 30 8:2 / /data/local rw - xfs /dev/sdb1 rw
-32 21 0:41 / /with\\040space rw master:2 - cifs //server/share rw
-33 21 0:42 / /twice rw - ext4 /dev/sdc1 rw
-34 33 0:43 / /twice rw - fuse.sshfs host: rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("directory", "want"),
-    [
-        ("/", "ext4"),
-        ("/database", "ext4"),
-        ("/data", "nfs4"),
-        ("/data/deeper", "nfs4"),
-        ("/data/local/x", "xfs"),
-        ("/with space/x", "cifs"),
-        ("/twice", "fuse.sshfs"),
-    ],
-)
-def test_the_file_system_is_that_of_the_innermost_mount(tmp_path: Path, directory: str, want: str) -> None:
-    """Of nested mounts the longest counts, of two on one place the last."""
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(MOUNTS, encoding="ascii")
-
-    assert file_system(Path(directory), mounts=mounts) == want
-
-
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store is not made where SQLite's locks do not hold."""
-    monkeypatch.setattr("policyd.registry.database.file_system", lambda _: "nfs4")
+    monkeypatch.setattr("policyd.registry.database.network_file_system", lambda _: "nfs4")
 
     with pytest.raises(ConfigError, match="network file system"):
         _open(tmp_path / "state.db")
