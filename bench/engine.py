@@ -82,7 +82,7 @@ def compare(engines: Sequence[System], questions: Sequence[Question]) -> None:
 
 def run(workload: Workload, engines: Sequence[System], *, fields: int, runs: int) -> Cell:
     """Compare, then time, one size of question; questions beyond a system's means are left to the others."""
-    questions = workload.questions(min(fields, len(workload.fields)), count=QUESTIONS[fields])
+    questions = whole = workload.questions(min(fields, len(workload.fields)), count=QUESTIONS[fields])
     small = workload.questions(1, count=2)
     left_out: dict[str, str] = {}
     chosen: list[System] = []
@@ -101,7 +101,10 @@ def run(workload: Workload, engines: Sequence[System], *, fields: int, runs: int
         if slowest_us > limit_us:
             questions = questions[:count]
     compare(chosen, questions)
-    return Cell(len(workload.rules), fields, measure(chosen, questions, runs=runs), left_out)
+    times = measure(chosen, questions, runs=runs)
+    # The same number of questions whatever the peers' means, so that sizes can be held against each other.
+    alone = {name: spread.median_us for name, spread in measure(engines[:2], whole, runs=runs).items()}
+    return Cell(len(workload.rules), fields, times, left_out, alone)
 
 
 def main() -> None:

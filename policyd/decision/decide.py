@@ -1,13 +1,15 @@
 """Decide one question: pure, from one snapshot and one instant to one answer (DESIGN.md section 2).
 
 No I/O, clock, randomness or logging; what is remembered between questions (names resolved, rules that a
-value settles) changes no answer. The work that does not depend on the fields of the
-question is an ``Entitlement``, which callers may keep and pass in again (``policyd.decision.cache``).
+value settles) changes no answer. It is done in three steps, and callers may keep what the first two gave
+(``policyd.decision.cache``): an ``Entitlement`` depends on no field of the question, a ``Ruling`` on its
+fields and years too, and the answer adds who asked and when.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from policyd.decision.asked import UNKNOWN, Pile, group_names, sort_names
 from policyd.decision.combine import Grade, refused
@@ -33,6 +35,22 @@ _USED = refused(Reason.USED_FIELD_WITHHELD, "used-fields")
 _CONFLICT = refused(Reason.OBLIGATION_CONFLICT, "obligations")
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What was ruled on the fields and years of a question, whoever asks and whenever, inside an entitlement.
+
+    ``identification_risk`` is the most severe of its known fields (0: none known), ``sensitivity`` the
+    letters of all. ``unknown`` are the names that are no field.
+    """
+
+    outcome: Outcome
+    groups: tuple[VerdictGroup, ...]
+    obligations: Obligations
+    identification_risk: int
+    sensitivity: str
+    unknown: tuple[str, ...]
+
+
 def decide(
     snapshot: Snapshot, request: Request, now: Instant, *, entitlement: Entitlement | None = None
 ) -> Decision:
@@ -43,7 +61,11 @@ def decide(
     """
     if entitlement is None:
         entitlement = entitle(snapshot, request, now=now)
-    claimed = request.claimed
+    return answer(snapshot, request, now, entitlement, rule(snapshot, request.claimed, entitlement))
+
+
+def rule(snapshot: Snapshot, claimed: Claimed, entitlement: Entitlement) -> Ruling:
+    """Rule on the fields, used fields and years of a question; of ``claimed`` nothing else is looked at."""
     piles = sort_names(snapshot.policy.index, entitlement, claimed)
     # Only names that are no field have no column.
     unknown = tuple([name for pile in piles if not pile.sets for name in pile.names])
@@ -67,17 +89,8 @@ def decide(
     for pile in piles:
         for each in pile.sets:
             known |= each.mask
-    return assemble(
-        snapshot,
-        request,
-        now,
-        entitlement,
-        outcome=outcome,
-        groups=group_names(claimed, piles),
-        obligations=obligations,
-        known=known,
-        unknown=unknown,
-    )
+    groups = group_names(claimed, piles)
+    return ruling(snapshot, outcome, groups=groups, obligations=obligations, known=known, unknown=unknown)
 
 
 def _wildcard(pile: Pile) -> bool:
@@ -110,27 +123,39 @@ def _obligations(snapshot: Snapshot, claimed: Claimed, piles: Sequence[Pile]) ->
     return None if unmeetable(merged) else merged
 
 
-def assemble(
+def ruling(
     snapshot: Snapshot,
-    request: Request,
-    now: Instant,
-    entitlement: Entitlement,
-    *,
     outcome: Outcome,
+    *,
     groups: tuple[VerdictGroup, ...],
     obligations: Obligations,
     known: FieldMask,
     unknown: tuple[str, ...] = (),
-) -> Decision:
-    """Put together what was decided and the facts that gave it; ``known`` are all fields it is about."""
-    policy, parties, classes = snapshot.policy, entitlement.parties, snapshot.policy.classes
-    agreement = parties.agreement.agreement if parties.agreement else None
-    return Decision(
+) -> Ruling:
+    """Return the ruling with what the catalogue says of the fields that it is about, ``known``."""
+    classes = snapshot.policy.classes
+    return Ruling(
         outcome=outcome,
         groups=groups,
         obligations=obligations,
         identification_risk=next((risk for risk in range(1, 6) if classes.risk[risk] & known), 0),
         sensitivity="".join([letter for letter, mask in classes.sensitivity.items() if mask & known]),
+        unknown=unknown,
+    )
+
+
+def answer(
+    snapshot: Snapshot, request: Request, now: Instant, entitlement: Entitlement, ruled: Ruling
+) -> Decision:
+    """Put together what was ruled and the facts that gave it."""
+    policy, parties = snapshot.policy, entitlement.parties
+    agreement = parties.agreement.agreement if parties.agreement else None
+    return Decision(
+        outcome=ruled.outcome,
+        groups=ruled.groups,
+        obligations=ruled.obligations,
+        identification_risk=ruled.identification_risk,
+        sensitivity=ruled.sensitivity,
         requester=parties.requester.id if parties.requester else "",
         organisation=parties.organisation.id if parties.organisation else "",
         data_service=parties.service.id if parties.service else "",
@@ -143,5 +168,5 @@ def assemble(
         policy_version=policy.version,
         epoch=snapshot.epoch,
         at=now,
-        unknown=unknown,
+        unknown=ruled.unknown,
     )

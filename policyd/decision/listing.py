@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policyd.decision.combine import Grade, refused
-from policyd.decision.decide import assemble
+from policyd.decision.decide import answer, ruling
 from policyd.decision.entitlement import Entitlement, entitle
 from policyd.decision.snapshot import Snapshot
 from policyd.model import (
@@ -61,16 +61,14 @@ def list_fields(
     for mask in masks.values():
         listed |= mask
     outcome = Outcome.WITHHOLD if not listed else Outcome.RELEASE if listed == wanted else Outcome.PARTIAL
-    return assemble(
+    ruled = ruling(
         snapshot,
-        request,
-        now,
-        entitlement,
-        outcome=outcome,
+        outcome,
         groups=_groups(snapshot, masks) if whole is None else (_without_names(whole),),
         obligations=replace(obligations, exclude_sealed_epoch=snapshot.epoch) if listed else Obligations(),
         known=listed,
     )
+    return answer(snapshot, request, now, entitlement, ruled)
 
 
 def _of_table(snapshot: Snapshot, table: str) -> FieldMask:

@@ -13,9 +13,10 @@ from support import tiny_registry as tiny
 from support.tiny_policy import load_tiny
 from support.tiny_registry import EVERYTHING, NOW, accreditation, agreement, ask, at, organisation, requester
 
+from policyd.decision import cache
 from policyd.decision.cache import Decider, cache_key
-from policyd.decision.decide import decide
-from policyd.decision.entitlement import FOREVER, _instants, entitle
+from policyd.decision.decide import Ruling, decide, rule
+from policyd.decision.entitlement import FOREVER, Entitlement, _instants, entitle
 from policyd.decision.gates import admit
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.model import (
@@ -60,6 +61,17 @@ DATED_RULES = """
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> PolicySet:
     return load_tiny(tmp_path_factory.mktemp("tiny"), rules=DATED_RULES)
+
+
+def kept_for(decider: Decider, service: str) -> dict[Any, Any]:
+    """Return what is kept for a data service of the tiny registry."""
+    kept: dict[Any, Any] = decider._shelves[f"spiffe://test/{service}"].kept
+    return kept
+
+
+def rulings_for(decider: Decider, service: str) -> list[Any]:
+    """Return the keys of all rulings kept for it."""
+    return [asked for kept in kept_for(decider, service).values() for asked in kept.rulings]
 
 
 def busy_registry() -> Registry:
@@ -169,13 +181,13 @@ def test_what_is_kept_is_used_from_its_first_instant(policy: PolicySet) -> None:
     """At the edge itself the second question finds what the first left."""
     decider = Decider(tiny.snapshot(policy, agreement(from_at=NOW)))
     decider.decide(_ASKED, NOW)
-    (kept,) = decider._kept["spiffe://test/svc-secure"].values()
-    assert kept.valid_from == NOW
+    (kept,) = kept_for(decider, "svc-secure").values()
+    assert kept.entitlement.valid_from == NOW
 
     decider.decide(_ASKED, NOW)
 
-    assert [*decider._kept["spiffe://test/svc-secure"].values()] == [kept]
-    assert next(iter(decider._kept["spiffe://test/svc-secure"].values())) is kept
+    (now_kept,) = kept_for(decider, "svc-secure").values()
+    assert now_kept is kept
 
 
 def test_what_replaces_itself_pushes_nothing_out(policy: PolicySet) -> None:
@@ -187,7 +199,7 @@ def test_what_replaces_itself_pushes_nothing_out(policy: PolicySet) -> None:
 
     decider.decide(_ASKED, NOW + 10)
 
-    assert set(decider._kept["spiffe://test/svc-secure"]) == {cache_key(other), cache_key(_ASKED)}
+    assert set(kept_for(decider, "svc-secure")) == {cache_key(other), cache_key(_ASKED)}
 
 
 def test_a_clock_that_steps_back_gets_the_answer_of_then(policy: PolicySet) -> None:
@@ -275,7 +287,91 @@ def test_fields_years_and_ids_of_questions_share_an_entitlement(policy: PolicySe
             request = ask(*names, years=years, request_id=f"q{number}")
             assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
 
-    assert sum(len(kept) for kept in decider._kept.values()) == 1
+    assert sum(len(shelf.kept) for shelf in decider._shelves.values()) == 1
+
+
+_ON_FIELDS = [
+    ("Pupil.Fsm",),
+    ("pupil.fsm",),
+    ("Pupil.Fsm", "Pupil.Ref"),
+    ("Pupil.Ref", "Pupil.Fsm"),
+    ("Pupil.Fsm", "Pupil.Fsm"),
+    ("Pupil.Fsm", "No.Such"),
+    ("Pupil.*",),
+    (),
+]
+
+
+def test_a_kept_ruling_answers_its_own_fields_used_fields_and_years(policy: PolicySet) -> None:
+    """Each question gets, twice, the answer that it gets alone, whatever was ruled before."""
+    decider = Decider(tiny.snapshot(policy))
+    questions = [
+        replace(_ASKED, claimed=replace(_ASKED.claimed, fields=names, used_fields=used, years=years))
+        for names, used, years in product(_ON_FIELDS, _ON_FIELDS, ((), (2018,), (2014,), (2018, 2014)))
+        if names or used
+    ]
+    for request in questions + questions:
+        assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
+
+    known = [each for each in questions if not {"No.Such", "Pupil.*"} & {*_names(each)}]
+    assert len(rulings_for(decider, "svc-secure")) == len(known)
+
+
+def _names(request: Request) -> tuple[str, ...]:
+    return request.claimed.fields + request.claimed.used_fields
+
+
+def test_a_ruling_that_is_kept_is_not_worked_out_again(
+    policy: PolicySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second question with the same lists is a look-up; one with a name that is no field is not."""
+    decider = Decider(tiny.snapshot(policy))
+    ruled: list[tuple[str, ...]] = []
+
+    def counted(snapshot: Snapshot, claimed: Claimed, entitlement: Entitlement) -> Ruling:
+        ruled.append(claimed.fields)
+        return rule(snapshot, claimed, entitlement)
+
+    monkeypatch.setattr(cache, "rule", counted)
+    for names in (("Pupil.Fsm",), ("Pupil.Fsm",), ("No.Such",), ("No.Such",)):
+        decider.decide(ask(*names), NOW)
+
+    assert ruled == [("Pupil.Fsm",), ("No.Such",), ("No.Such",)]
+
+
+def test_rulings_are_bounded_by_their_names(policy: PolicySet) -> None:
+    """Names of fields and used fields and years count; what alone is over the bound is never kept."""
+    snapshot = tiny.snapshot(policy, tiny.data_service("svc-quiet"))
+    decider = Decider(snapshot, names_limit=6)
+    quiet = ask("Pupil.Fsm", service="svc-quiet", years=(2018,))
+    pair = ask("Pupil.Fsm", "Pupil.Ref", years=(2018,))
+    decider.decide(quiet, NOW)
+    decider.decide(pair, NOW)
+    used = replace(pair.claimed, fields=("Pupil.Fsm",), used_fields=("Pupil.Ref",))
+    decider.decide(replace(pair, claimed=used), NOW)
+    assert len(rulings_for(decider, "svc-secure")) == 2
+
+    decider.decide(ask(*["Pupil.Fsm"] * 6, years=(2018,)), NOW)
+    assert len(rulings_for(decider, "svc-secure")) == 2
+
+    decider.decide(ask("Pupil.Ref", years=(2018,)), NOW)
+    assert rulings_for(decider, "svc-secure") == [(("Pupil.Ref",), (), (2018,))]
+    assert len(rulings_for(decider, "svc-quiet")) == 1
+
+    decider.decide(ask("Pupil.Ref", "Pupil.Fsm", "Pupil.Ref", years=(2018,)), NOW)
+    assert len(rulings_for(decider, "svc-secure")) == 2
+
+
+def test_as_many_names_are_kept_as_there_is_room_for(policy: PolicySet) -> None:
+    """From the first and again after everything has made room; a list that fills it alone is kept."""
+    decider = Decider(tiny.snapshot(policy), names_limit=4)
+    for names, kept in ((3, 1), (1, 2), (2, 1), (2, 2), (4, 1)):
+        for spelling in (str.lower, str.upper):
+            asked = [spelling("Pupil.Fsm")] * names
+            if (tuple(asked), (), ()) not in rulings_for(decider, "svc-secure"):
+                decider.decide(ask(*asked, years=()), NOW)
+                break
+        assert len(rulings_for(decider, "svc-secure")) == kept
 
 
 def test_what_is_refused_at_gates_1_and_2_is_not_kept(policy: PolicySet) -> None:
@@ -285,7 +381,7 @@ def test_what_is_refused_at_gates_1_and_2_is_not_kept(policy: PolicySet) -> None
     for request in (no_token, ask("Pupil.Fsm", service="nobody")):
         assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
 
-    assert sum(len(kept) for kept in decider._kept.values()) == 0
+    assert sum(len(shelf.kept) for shelf in decider._shelves.values()) == 0
     with pytest.raises(ValueError, match="no cache key"):
         cache_key(no_token)
 
@@ -299,10 +395,10 @@ def test_the_cache_is_bounded_for_each_data_service(policy: PolicySet) -> None:
     for number in range(200):
         request = ask("Pupil.Fsm", agreement=f"AG-{number}")
         assert decider.decide(request, NOW) == decide(snapshot, request, NOW)
-        assert all(len(kept) <= 10 for kept in decider._kept.values())
+        assert all(len(shelf.kept) <= 10 for shelf in decider._shelves.values())
 
-    assert cache_key(quiet) in decider._kept["spiffe://test/svc-quiet"]
-    assert cache_key(ask(agreement="AG-199")) in decider._kept["spiffe://test/svc-secure"]
+    assert cache_key(quiet) in kept_for(decider, "svc-quiet")
+    assert cache_key(ask(agreement="AG-199")) in kept_for(decider, "svc-secure")
 
 
 def test_eight_threads_get_the_answers_of_one(policy: PolicySet) -> None:
@@ -330,7 +426,7 @@ def test_eight_threads_get_the_answers_of_one(policy: PolicySet) -> None:
         thread.join()
 
     assert wrong == []
-    assert all(len(kept) <= 7 for kept in decider._kept.values())
+    assert all(len(shelf.kept) <= 7 for shelf in decider._shelves.values())
 
 
 def test_nothing_starts_or_ends_that_the_cache_does_not_know(policy: PolicySet) -> None:
