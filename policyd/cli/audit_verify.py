@@ -60,10 +60,8 @@ def verify_command(
     """
     if witness is not None and since is None and not cosigned:
         raise click.UsageError("--witness is about checkpoints: give them with --cosigned or --since")
-    if tiles is not None and (cosigned or witness or receipts):
-        raise click.UsageError(
-            "--cosigned, --witness and --receipts are for the log itself; with --tiles give --since"
-        )
+    if tiles is not None and (cosigned or witness):
+        raise click.UsageError("--cosigned and --witness are for the log itself; with --tiles give --since")
     start = None if since is None else read_text(since)
     if directory is not None and tiles is None:
         report = verify(
@@ -76,7 +74,7 @@ def verify_command(
             progress=show_progress,
         )
     elif tiles is not None and directory is None:
-        report = verify_tiles(tiles, public_key=key, since=start, progress=show_progress)
+        report = verify_tiles(tiles, public_key=key, since=start, receipts=receipts, progress=show_progress)
     else:
         raise click.UsageError("name the directory of a log, or an export with --tiles, and not both")
     if as_json:

@@ -13,10 +13,13 @@ from policyd.ledger.columns import instant_of
 from policyd.ledger.entry import columns_in_document, parse_leaf
 from policyd.ledger.report import Fault, VerifyReport
 from policyd.ledger.verify import MAX_STEP_BACK_MS, Progress
+from policyd.ledger.witnessed import TileTree, Witnessed
 
 _PROGRESS_EVERY = 40
 """Bundles between two reports of progress: about ten thousand records."""
 _SAMPLED = 16
+_RELEASE = b'"kind":"release"'
+"""What every record of a release contains, and hardly any other."""
 
 
 def verify_tiles(
@@ -24,21 +27,28 @@ def verify_tiles(
     *,
     public_key: str | None = None,
     since: str | None = None,
+    receipts: Path | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Verify the export in `directory` and report the first fault of its records, and of its checkpoint.
 
-    `public_key` is the vkey of the log; with None the signature is not checked, and the report says so.
-    `since` is a signed checkpoint held elsewhere: the export must begin with it, and only newer records
-    are hashed again. Nothing but the files is read: no database, no other key.
+    `public_key` is the vkey of the log; with None no signature is checked, not even of the checkpoints that
+    records of releases hold, and the report says so. `since` is a signed checkpoint held elsewhere: the
+    export must begin with it, and only newer records are hashed again. `receipts` is a directory of
+    clients' journals, or another node's log, whose receipts must be of this one. Nothing but the files is
+    read: no database of this log, no other key.
 
     Raises:
         LedgerCorrupt: there is no export.
-        ConfigError: `public_key` is no vkey.
+        ConfigError: `public_key` is no vkey, or `receipts` holds none.
     """
     started_s = clock.monotonic()
     work = _Verification(directory, public_key)
     faults = tuple(work.run(since, progress))
+    if receipts is not None:
+        if work.witnessed is None:
+            raise ConfigError("receipts are compared under the log's key: name it")
+        faults += tuple(Fault(*found) for found in work.witnessed.receipts(receipts))
     return VerifyReport(
         origin=work.checkpoint.origin,
         vkey="" if work.verifier is None else work.verifier.vkey,
@@ -50,6 +60,7 @@ def verify_tiles(
         faults=faults,
         elapsed_s=clock.monotonic() - started_s,
         bare_records_per_s=work.bare.records_per_s(),
+        witnessed=work.witnessed.checked if work.witnessed is not None else 0,
     )
 
 
@@ -76,6 +87,11 @@ class _Verification:
         self.start = 0
         self.root = merkle.EMPTY_ROOT
         self.bare = BareHashing()
+        self.witnessed: Witnessed | None = None
+        if self.verifier is not None:
+            tree = TileTree(self._files, self.checkpoint.size)
+            self.witnessed = Witnessed(tree, verifier=self.verifier, size=self.checkpoint.size)
+        self._held: list[Fault] = []
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:
         if self._fault is not None:
@@ -91,6 +107,7 @@ class _Verification:
             yield fault
         elif self.root != self.checkpoint.root:
             yield Fault(None, f"the {self.edge.size} records do not give the root of the checkpoint")
+        yield from self._held
 
     def _read(self, signed: str) -> note.Checkpoint:
         if self.verifier is None:
@@ -145,6 +162,8 @@ class _Verification:
                 if made_at < latest - MAX_STEP_BACK_MS:
                     return Fault(index, f"record {index} is {latest - made_at} ms older than one before it")
                 latest = max(latest, made_at)
+                if self.witnessed is not None and _RELEASE in leaf:
+                    self._held += (Fault(*found) for found in self.witnessed.release(index, leaf))
                 if filled := self.edge.push(hashed):
                     fault = self._compare(filled[1:])
                     if fault is not None:

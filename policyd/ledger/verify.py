@@ -17,7 +17,7 @@ from policyd.ledger.columns import index_values
 from policyd.ledger.cosigned import check_cosigned
 from policyd.ledger.entry import columns_of
 from policyd.ledger.report import Fault, VerifyReport
-from policyd.ledger.witnessed import Witnessed
+from policyd.ledger.witnessed import StoredTree, Witnessed
 
 MAX_STEP_BACK_MS = 2_000
 _PROGRESS_EVERY = 10_000
@@ -150,7 +150,7 @@ class _Verification:
         self.start = 0
         self.signed = 0
         self.bare = BareHashing()
-        self.witnessed = Witnessed(connection, verifier=self.verifier, size=self.size)
+        self.witnessed = Witnessed(StoredTree(connection), verifier=self.verifier, size=self.size)
         self._held: list[Fault] = []
 
     def run(self, since: str | None, progress: Progress | None) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from policyd.errors import ConfigError, LedgerCorrupt
 from policyd.ledger import note, store
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.release_record import checkpoints_in
+from policyd.ledger.tiles import WIDTH, TileReader
 
 JOURNALS = "*.jsonl*"
 """The journals in a directory of receipts, with those that were put aside under a number."""
@@ -23,16 +24,51 @@ Finding = tuple[int | None, str]
 """The first record at fault, where it is about one, and what is wrong."""
 
 
-class Witnessed:
-    """Holds checkpoints and receipts of others against one stored log of `size` records."""
+class StoredTree:
+    """The tree of a log's database."""
 
-    def __init__(self, connection: sqlite3.Connection, *, verifier: note.Verifier, size: int) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._verifier = verifier
-        self._size = size
-        self._root = lru_cache(_RECENT)(self._read_root)
         # Trees of nearly one size have nearly all their subtrees in common.
         self._node = lru_cache(_RECENT)(self._read_node)
+
+    def root(self, size: int) -> bytes:
+        """Return the root over the first `size` records."""
+        return merkle.root_at(size, self._node)
+
+    def leaf_hash(self, index: int) -> bytes:
+        """Return the hash of one record."""
+        return self._node(0, index)
+
+    def _read_node(self, level: int, position: int) -> bytes:
+        return store.read_node(self._connection, level, position=position)
+
+
+class TileTree:
+    """The tree of an export of `size` records."""
+
+    def __init__(self, files: TileReader, size: int) -> None:
+        self._files = files
+        self._size = size
+
+    def root(self, size: int) -> bytes:
+        """Return the root over the first `size` records."""
+        return self._files.edge(size, of=self._size).root()
+
+    def leaf_hash(self, index: int) -> bytes:
+        """Return the hash of one record."""
+        number, at = divmod(index, WIDTH)
+        return self._files.tile(0, number, width=min(WIDTH, self._size - number * WIDTH))[at]
+
+
+class Witnessed:
+    """Holds checkpoints and receipts of others against the tree of one log of `size` records."""
+
+    def __init__(self, tree: StoredTree | TileTree, *, verifier: note.Verifier, size: int) -> None:
+        self._tree = tree
+        self._verifier = verifier
+        self._size = size
+        self._root = lru_cache(_RECENT)(lambda of: _readable(tree.root, of))
         self.checked = 0
         """Checkpoints and receipts that were looked at."""
 
@@ -96,11 +132,7 @@ class Witnessed:
         if not 0 <= index < self._size:
             yield self._size, f"record {index} is missing: {where} is a receipt for it"
             return
-        try:
-            stored = store.read_node(self._connection, 0, position=index)
-        except LedgerCorrupt:
-            stored = b""
-        if stored != leaf_hash:
+        if _readable(self._tree.leaf_hash, index) != leaf_hash:
             yield index, f"record {index} is not the one for which {where} is a receipt"
 
     def _checkpoint(self, signed: str, *, where: str, at_most: int) -> Iterator[Finding]:
@@ -131,11 +163,10 @@ class Witnessed:
                 f"not give the root that it signed and {where} holds",
             )
 
-    def _read_root(self, size: int) -> bytes:
-        try:
-            return merkle.root_at(size, self._node)
-        except LedgerCorrupt:
-            return b""
 
-    def _read_node(self, level: int, position: int) -> bytes:
-        return store.read_node(self._connection, level, position=position)
+def _readable(read: Callable[[int], bytes], number: int) -> bytes:
+    """Return a hash of the tree; none where it cannot be read, which is like no claim."""
+    try:
+        return read(number)
+    except LedgerCorrupt:
+        return b""

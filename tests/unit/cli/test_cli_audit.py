@@ -313,7 +313,12 @@ def test_receipts_that_are_not_of_the_log_end_with_1(run: Any, log: Path, tmp_pa
     journal.write_text(json.dumps({**line, "index": 3}) + "\n", "utf-8")
     false = run("audit", "verify", log, "--receipts", journal.parent)
 
-    assert (true.exit_code, false.exit_code) == (0, 1)
+    run("audit", "export", log, tmp_path / "tiles")
+    tiles = ("audit", "verify", "--tiles", tmp_path / "tiles", "--receipts", journal.parent)
+    exported, keyless = run(*tiles, "--key", vkey_of(log)), run(*tiles)
+
+    assert (true.exit_code, false.exit_code, exported.exit_code, keyless.exit_code) == (0, 1, 1, 2)
+    assert "name it" in keyless.stderr
     assert "held      1 checkpoints and receipts of others compared" in true.stdout
     assert "record 3 is not the one for which `npd-secure.jsonl` line 1 is a receipt" in false.stdout
 

@@ -467,7 +467,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 
 def test_verifier_of_tiles_stands_on_its_own() -> None:
-    """It opens no database and imports neither the writer nor anything of the server."""
+    """It opens no database of its log and imports neither the writer nor anything of the server."""
     imported = {
         f"{node.module}.{alias.name}"
         for module in (tile_verify, tiles)
@@ -485,5 +485,6 @@ def test_verifier_of_tiles_stands_on_its_own() -> None:
         "policyd.ledger.entry",
         "policyd.ledger.report",
         "policyd.ledger.verify",
+        "policyd.ledger.witnessed",
     }
     assert not {"policyd.ledger.store", "policyd.ledger.reader", "policyd.ledger.writer"} & imported

@@ -14,7 +14,10 @@ from policyd import merkle
 from policyd.errors import ConfigError, LedgerCorrupt
 from policyd.ledger import note
 from policyd.ledger.entry import Entry, columns_of
+from policyd.ledger.reader import LedgerReader
 from policyd.ledger.release_record import checkpoints_in, read_checkpoint, release_record
+from policyd.ledger.tile_export import export
+from policyd.ledger.tile_verify import verify_tiles
 from policyd.ledger.verify import verify
 from policyd.ledger.writer import Ledger
 
@@ -47,7 +50,14 @@ def journal(folder: Path, *lines: dict[str, Any], end: str = "") -> Path:
 
 
 def faults(log: Path, receipts: Path | None = None) -> list[tuple[int | None, str]]:
-    return [(fault.index, fault.message) for fault in verify(log, receipts=receipts).faults]
+    """Return what is wrong with a log; its export must show the same."""
+    found = [(fault.index, fault.message) for fault in verify(log, receipts=receipts).faults]
+    with LedgerReader(log) as reader:
+        vkey = reader.vkey
+    export(log, log.parent / "tiles")
+    exported = verify_tiles(log.parent / "tiles", public_key=vkey, receipts=receipts)
+    assert [(fault.index, fault.message) for fault in exported.faults] == found
+    return found
 
 
 def test_a_release_is_deterministic_and_sorted() -> None:
@@ -112,6 +122,48 @@ def test_a_log_that_others_saw_as_it_is_verifies(
 
     assert report.passed
     assert report.witnessed == 4
+    export(tmp_path / "log", tmp_path / "tiles")
+    exported = verify_tiles(tmp_path / "tiles", public_key=report.vkey, receipts=receipts)
+    assert (exported.passed, exported.witnessed) == (True, 4)
+
+
+def test_an_export_without_a_key_says_nothing_about_what_was_signed(
+    open_ledger: OpenLedger, tmp_path: Path, signing_key: Ed25519PrivateKey
+) -> None:
+    """Its records hold a false checkpoint; whether the log signed it, only its key can tell."""
+    ledger = open_ledger()
+    ledger.append([make_entry(1), release(1, checkpoints=[signed(1, bytes(32), signing_key)])])
+    ledger.close()
+    export(tmp_path / "log", tmp_path / "tiles")
+    report = verify_tiles(tmp_path / "tiles")
+
+    assert (report.passed, report.key_pinned, report.witnessed) == (True, False, 0)
+    with pytest.raises(ConfigError, match="name it"):
+        verify_tiles(tmp_path / "tiles", receipts=tmp_path)
+
+
+def test_a_long_export_is_held_to_receipts_of_every_age(
+    open_ledger: OpenLedger, tmp_path: Path, signing_key: Ed25519PrivateKey
+) -> None:
+    """Past the first full tile, receipts of the full ones and of the last partial one are told apart."""
+    ledger = open_ledger()
+    notes = {}
+    for start in range(0, 600, 100):
+        receipts = ledger.append([make_entry(number) for number in range(start, start + 100)])
+        notes[receipts.size] = receipts.checkpoint
+    leaves = {0: make_entry(0), 255: make_entry(255), 256: make_entry(256), 599: make_entry(599)}
+    ledger.close()
+    true = [{"kind": "checkpoint", "note": each} for each in notes.values()]
+    true += [
+        {"kind": "leaf", "index": index, "leaf_hash": merkle.leaf_hash(entry.leaf).hex()}
+        for index, entry in leaves.items()
+    ]
+    assert faults(tmp_path / "log", journal(tmp_path / "receipts", *true)) == []
+
+    false = [{"kind": "checkpoint", "note": signed(size, bytes(32), signing_key)} for size in (256, 599)]
+    false += [{"kind": "leaf", "index": index, "leaf_hash": "00" * 32} for index in leaves]
+    found = faults(tmp_path / "log", journal(tmp_path / "receipts", *false))
+    assert [index for index, _ in found] == [None, None, *leaves]
 
 
 @pytest.mark.parametrize("size", [1, 2, 9])
