@@ -144,8 +144,8 @@ def write(results: Results) -> str:
         [
             *lines,
             "",
-            f"Of the log's verification, SQLite takes {results.reading_us.shown('.1f')} µs a record to give the "
-            f"rows and {results.integrity_us.shown('.1f')} µs for its integrity check.",
+            f"Of the log's verification, SQLite takes {results.reading_us.shown('.1f')} µs a record to "
+            f"give the rows and {results.integrity_us.shown('.1f')} µs for its integrity check.",
             f"Opening the log of {results.long_size:,} records after a clean close took "
             f"{results.open_ms.shown('.0f', ' ms')}.",
             "",
