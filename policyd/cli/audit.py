@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import click
 
-from policyd.cli.audit_erase import erase_command
-from policyd.cli.audit_export import export_command
-from policyd.cli.audit_prove import prove_command, verify_proof_command
-from policyd.cli.audit_replay import replay
-from policyd.cli.audit_show import show_command
-from policyd.cli.audit_spans import spans
-from policyd.cli.audit_trace import trace
-from policyd.cli.audit_verify import verify_command
 from policyd.cli.exits import Commands
 
+_COMMANDS = {
+    "erase": "policyd.cli.audit_erase:erase_command",
+    "export": "policyd.cli.audit_export:export_command",
+    "prove": "policyd.cli.audit_prove:prove_command",
+    "replay": "policyd.cli.audit_replay:replay",
+    "show": "policyd.cli.audit_show:show_command",
+    "spans": "policyd.cli.audit_spans:spans",
+    "trace": "policyd.cli.audit_trace:trace",
+    "verify": "policyd.cli.audit_verify:verify_command",
+    "verify-proof": "policyd.cli.audit_prove:verify_proof_command",
+}
 
-@click.group(cls=Commands)
+
+@click.group(cls=Commands, lazy=_COMMANDS)
 def audit() -> None:
     """Prove what is in the ledger."""
-
-
-for command in (
-    verify_command,
-    show_command,
-    prove_command,
-    verify_proof_command,
-    export_command,
-    trace,
-    spans,
-    replay,
-    erase_command,
-):
-    audit.add_command(command)

@@ -16,7 +16,8 @@ from policyd_client import PolicyClient
 from policyd import clock
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import data_option, policy_option
-from policyd.cli.serve import describe, wait_for_signal
+from policyd.cli.serve import describe
+from policyd.cli.signals import wait_for_signal
 from policyd.config import DEFAULT_ADDRESS, Config
 from policyd.demo.cast import SETTINGS, registry_text
 from policyd.demo.run import run_scenarios

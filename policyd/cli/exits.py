@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import IntEnum
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import click
 
 from policyd import errors
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Exit(IntEnum):
@@ -46,7 +52,40 @@ class Failure(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group whose commands may raise errors of policyd; they end it with a message and a code."""
+    """A group whose commands may raise errors of policyd; they end it with a message and a code.
+
+    ``lazy`` says where commands are, as `module:name`, by what users call them. They are loaded when they
+    are wanted: an auditor's verifier then runs in a process without the server, and a witness without
+    either.
+    """
+
+    def __init__(self, *arguments: Any, lazy: Mapping[str, str] = NONE, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._lazy = dict(lazy)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*super().list_commands(ctx), *self._lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, loading it; None when there is none of that name."""
+        if cmd_name in self._lazy and cmd_name not in self.commands:
+            module, _, name = self._lazy[cmd_name].partition(":")
+            command: click.Command = getattr(import_module(module), name)
+            self.add_command(command, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; where there is none, name the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            raise click.UsageError(
+                error.message + (f" Did you mean `{near[0]}`?" if near else ""), ctx
+            ) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -7,19 +7,27 @@ import sys
 
 import click
 
-from policyd.cli.audit import audit
-from policyd.cli.catalogue import catalogue
-from policyd.cli.check import check
-from policyd.cli.demo import demo
 from policyd.cli.exits import Commands
-from policyd.cli.fields import fields
-from policyd.cli.policy import policy
-from policyd.cli.registry import registry
-from policyd.cli.serve import dev, serve
-from policyd.cli.witness import witness
+
+_COMMANDS = {
+    "audit": "policyd.cli.audit:audit",
+    "catalogue": "policyd.cli.catalogue:catalogue",
+    "check": "policyd.cli.check:check",
+    "demo": "policyd.cli.demo:demo",
+    "dev": "policyd.cli.serve:dev",
+    "fields": "policyd.cli.fields:fields",
+    "policy": "policyd.cli.policy:policy",
+    "registry": "policyd.cli.registry:registry",
+    "serve": "policyd.cli.serve:serve",
+    "witness": "policyd.cli.witness:witness",
+}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="policyd", prog_name="policyd")
 def main() -> None:
     """Purpose-based access control for the National Pupil Database.
@@ -31,7 +39,3 @@ def main() -> None:
     was withheld, 4 no decision was made.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-
-
-for command in (audit, catalogue, check, demo, dev, fields, policy, registry, serve, witness):
-    main.add_command(command)

@@ -11,12 +11,11 @@ import click
 
 from policyd.cli.options import data_option, policy_option
 from policyd.cli.progress import progress_on_stderr
+from policyd.cli.signals import wait_for_signal
 from policyd.config import DEFAULT_ADDRESS, read_config
 from policyd.devsetup import set_up
 from policyd.errors import ConfigError
 from policyd.server import Server
-
-_WAKE_S = 0.25
 
 
 @click.command()
@@ -68,16 +67,6 @@ def serve(*, data: Path, grace_s: float) -> None:
     click.echo("draining")
     server.stop(grace_s=grace_s)
     click.echo("stopped")
-
-
-def wait_for_signal(stop: threading.Event) -> None:
-    """Wait until a signal handler has set ``stop``.
-
-    Python runs handlers on this thread alone, but the system may give the signal to another, and a wait
-    without end is not woken then (test_a_signal_that_another_thread_gets_is_heard).
-    """
-    while not stop.wait(_WAKE_S):
-        pass
 
 
 def describe(server: Server) -> None:

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from policyd.cli.exits import Commands, Exit, Failure
-from policyd.cli.serve import wait_for_signal
+from policyd.cli.signals import wait_for_signal
 from policyd.errors import ConfigError
 from policyd.identity.keys import create_signing_key, load_signing_key
 from policyd.ledger import note

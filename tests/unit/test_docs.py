@@ -57,11 +57,12 @@ def broken_links(page: Path) -> Iterator[str]:
 
 def unknown_commands(text: str, root: click.Group) -> Iterator[str]:
     """Yield each `policyd ...` of a page that the command line does not have."""
+    context = click.Context(root)
     for first, second in COMMAND.findall(text):
-        command = root.commands.get(first)
+        command = root.get_command(context, first)
         if command is None:
             yield first
-        elif isinstance(command, click.Group) and second and second not in command.commands:
+        elif isinstance(command, click.Group) and second and second not in command.list_commands(context):
             yield f"{first} {second}"
 
 
