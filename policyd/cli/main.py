@@ -11,6 +11,7 @@ from policyd.cli.audit import audit
 from policyd.cli.catalogue import catalogue
 from policyd.cli.check import check
 from policyd.cli.demo import demo
+from policyd.cli.deny import deny
 from policyd.cli.exits import Commands
 from policyd.cli.fields import fields
 from policyd.cli.policy import policy
@@ -33,5 +34,5 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
 
 
-for command in (audit, catalogue, check, demo, dev, fields, policy, registry, serve, witness):
+for command in (audit, catalogue, check, demo, deny, dev, fields, policy, registry, serve, witness):
     main.add_command(command)
