@@ -283,7 +283,8 @@ class Server:
             return
         # Files that are not those in force do not stop decisions, so they have names of their own
         # (docs/identity.md).
-        well = dict.fromkeys(("", *SERVICES), not self.node.refusing) | dict(self._listening.look())
+        serving = not self.node.refusing and not self._listening.expired
+        well = dict.fromkeys(("", *SERVICES), serving) | dict(self._listening.look())
         for name, good in well.items():
             self._health.set(name, _SERVING if good else _NOT_SERVING)
 

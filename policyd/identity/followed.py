@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 from policyd import clock
 from policyd.errors import ConfigError, SourceError
 
+PATIENCE_S = 1.0
+"""How long files may be unusable before that is said: a renewal replaces one after the other."""
 RETRY_S = 0.25
 """How often at most files that could not be used are read again although nobody touched them."""
 
@@ -40,7 +42,8 @@ class Followed(Generic[T]):
         self._seen = self._signature()
         self._good = read()
         self._problem = ""
-        self._retry_at_s = 0.0
+        self._said = ""
+        self._bad_since_s = self._retry_at_s = 0.0
 
     @property
     def current(self) -> T:
@@ -55,8 +58,8 @@ class Followed(Generic[T]):
 
     @property
     def problem(self) -> str:
-        """Why the files cannot be used as they stand; empty while what is current is what they say."""
-        return self._problem
+        """Why the files cannot be used as they stand, once that has lasted; empty while they can."""
+        return self._said
 
     def _changed(self) -> bool:
         if self._problem and clock.monotonic() >= self._retry_at_s:
@@ -65,18 +68,26 @@ class Followed(Generic[T]):
 
     def _take(self) -> None:
         # Before reading: what is replaced in between then shows as another change.
-        self._seen = self._signature()
-        self._retry_at_s = clock.monotonic() + RETRY_S
+        seen = self._signature()
         try:
-            good = self._read()
+            self._good = self._read()
         except (ConfigError, SourceError) as error:
-            problem = "; ".join(str(error).splitlines())
-            if problem != self._problem:
-                _LOG.error("%s cannot be used, the one read before stays in force: %s", self._called, problem)
-            self._problem = problem
-            return
-        self._good, self._problem = good, ""
-        _LOG.info("%s was read again", self._called)
+            self._fail("; ".join(str(error).splitlines()))
+        else:
+            self._problem = self._said = ""
+            _LOG.info("%s was read again", self._called)
+        # INVARIANT: last. Who finds nothing changed takes what is good without waiting for the lock
+        # (test_who_asks_after_a_change_gets_the_change).
+        self._seen = seen
+
+    def _fail(self, problem: str) -> None:
+        now_s = clock.monotonic()
+        if not self._problem:
+            self._bad_since_s = now_s
+        self._problem, self._retry_at_s = problem, now_s + RETRY_S
+        if problem != self._said and now_s - self._bad_since_s >= PATIENCE_S:
+            self._said = problem
+            _LOG.error("%s cannot be used, the one read before stays in force: %s", self._called, problem)
 
     def _signature(self) -> _Signature:
         return tuple(_look(path) for path in self._paths)

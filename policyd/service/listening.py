@@ -76,6 +76,11 @@ class Listening:
             )
 
     @property
+    def expired(self) -> bool:
+        """Whether the server's certificate has ended, so that no client can connect any more."""
+        return clock.now() > self._tls.current.not_after
+
+    @property
     def options(self) -> tuple[tuple[str, int], ...]:
         """Server options that bound how long a connection lives; gRPC varies the age by a tenth."""
         grace_s = min(GRACE_S, self._connection_age_s)
@@ -100,9 +105,8 @@ class Listening:
 
         An overdue certificate is said once, one that has ended each minute. Call it often.
         """
-        tls = self._tls.current
-        expired = self._speak_of_age(tls)
-        well = {CERTIFICATE_HEALTH: not self._tls.problem and not expired}
+        self._speak_of_age(self._tls.current)
+        well = {CERTIFICATE_HEALTH: not self._tls.problem and not self.expired}
         if self._denied is not None:
             _ = self._denied.current
             well[DENY_LIST_HEALTH] = not self._denied.problem
@@ -117,7 +121,7 @@ class Listening:
             self._shown = current
         return _configuration(current)
 
-    def _speak_of_age(self, tls: TlsMaterial) -> bool:
+    def _speak_of_age(self, tls: TlsMaterial) -> None:
         left_ms = tls.not_after - clock.now()
         if left_ms < 0:
             if clock.monotonic() - self._said_at_s >= _SAY_EVERY_S:
@@ -127,15 +131,13 @@ class Listening:
                     format_instant(tls.not_after),
                     self._certificate,
                 )
-            return True
-        if left_ms * _LATE < tls.lifetime_s * 1000 and self._said is not tls:
+        elif left_ms * _LATE < tls.lifetime_s * 1000 and self._said is not tls:
             self._said = tls
             _LOG.warning(
                 "the server's certificate ends at %s and has not been replaced; renew %s",
                 format_instant(tls.not_after),
                 self._certificate,
             )
-        return False
 
 
 def _configuration(tls: TlsMaterial) -> grpc.ServerCertificateConfiguration:
