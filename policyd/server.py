@@ -155,6 +155,7 @@ class Server:
             trust_domain=config.trust_domain,
             connection_age_s=config.connection_age_s,
         )
+        self.notices.append(self._listening.notice)
         self.policy: PolicySet = adopt(config.policy, config.policies, progress=self._progress)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")

@@ -51,6 +51,7 @@ class Listening:
             SourceError: the deny-list has mistakes.
         """
         self._certificate = certificate
+        self._deny_path = deny_list
         self._connection_age_s = connection_age_s
         self._tls = Followed(
             (certificate, key, authority),
@@ -74,6 +75,13 @@ class Listening:
                 f"connection_age_s is {connection_age_s}, but the certificate in {certificate} lives "
                 f"{lifetime_s} s in all; a connection must not live longer"
             )
+
+    @property
+    def notice(self) -> str:
+        """What an operator should know at start about who is turned away, in one line."""
+        if self._deny_path is None:
+            return "no deny-list: only the registry turns a data service away (docs/identity.md)"
+        return f"deny-list {self._deny_path}: {len(self.deny_list().denials)} denied"
 
     @property
     def expired(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import socket
@@ -27,7 +26,7 @@ from policyd.config import read_config
 from policyd.devsetup import client_credentials, client_files, trusted_logs
 from policyd.errors import ConfigError, SourceError
 from policyd.identity import pki
-from policyd.identity.deny import Denial, add_denial
+from policyd.identity.deny import Denial, add_denial, parse_denied
 from policyd.identity.keys import replace_file
 from policyd.server import Server
 from policyd.service import decision_service
@@ -303,9 +302,9 @@ def test_an_authority_is_changed_over_without_a_break(site: Site, server: Server
 
 
 def _deny(site: Site, name: str) -> None:
-    command = [*POLICYD, "deny", name, "--why", "found on a bus", "--data", str(site.data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Deny a caller as `policyd deny` does."""
+    denial = Denial("found on a bus", *parse_denied(name, trust_domain="policyd.test"))
+    assert add_denial(site.data / "deny.yaml", denial, trust_domain="policyd.test")
 
 
 def test_a_denial_holds_from_the_next_call(site: Site, server: Server) -> None:
@@ -335,9 +334,7 @@ def test_a_denial_ends_a_stream_that_is_open(site: Site, server: Server) -> None
         assert next(stream).WhichOneof("event") == "snapshot"
         assert next(stream).WhichOneof("event") == "heartbeat"
 
-        add_denial(
-            site.data / "deny.yaml", Denial("found on a bus", site.spiffe_id()), trust_domain="policyd.test"
-        )
+        _deny(site, site.spiffe_id())
 
         received = []
         assert _code(lambda: received.extend(stream)) is grpc.StatusCode.PERMISSION_DENIED
@@ -417,16 +414,12 @@ def test_the_list_holds_in_a_node_of_its_own_process(own: Site) -> None:
     """`policyd serve`, `policyd deny`, no restart."""
     with Process(own) as node, own.channel(node.address) as channel:
         assert _ask(own, channel, number="before") is grpc.StatusCode.OK
-        _deny(own, own.spiffe_id())
+        command = [*POLICYD, "deny", own.spiffe_id(), "--why", "x", "--data", str(own.data)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         assert _ask(own, channel, number="after") is grpc.StatusCode.PERMISSION_DENIED
-        listed = subprocess.run(
-            [*POLICYD, "deny", "--list", "--json", "--data", str(own.data)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
         assert node.terminate() == 0
-    assert [each["spiffe_id"] for each in json.loads(listed.stdout)["denied"]] == [own.spiffe_id()]
+        assert f"deny-list {own.data / 'deny.yaml'}: 0 denied" in node.output
 
 
 # ----- connections and certificates that end
@@ -470,15 +463,20 @@ def test_a_client_whose_connection_has_ended_connects_again_unseen(
     outcomes = []
     with (
         serving(own, connection_age_s=1) as running,
+        own.channel(running.address, service="npd-second") as second,
         _client(own, running.address) as client,
         client.watch_seals() as seals,
     ):
         wait_for(lambda: seals.live, what="seals live")
+        stream = watch(second)
         begin = time.monotonic()
         while len(peers) < 4:
             assert time.monotonic() - begin < 30, f"only {len(peers)} connections"
             outcomes.append(_check(own, client))
             wait_for(lambda: seals.live, what=f"seals live again: {seals.problem}")
+
+        # What does not end by itself is cut when the grace is over, too.
+        assert _code(lambda: list(stream)) is grpc.StatusCode.UNAVAILABLE
 
     assert set(outcomes) == {"release"}
     print(f"{len(outcomes)} answers over {len(peers)} connections, no error")
