@@ -73,7 +73,8 @@ def read_deny_list(path: Path, *, trust_domain: str) -> DenyList:
         raise ConfigError(
             f"cannot read the deny-list {path}: {error.strerror}; an empty one is `denied: []`"
         ) from None
-    # SECURITY: whoever can write this file can let a denied caller in (test_a_list_that_others_can_write).
+    # SECURITY: whoever can write this file can let a denied caller in
+    # (test_a_list_that_others_can_write_is_refused).
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(f"{path} can be written by others; run: chmod go-w {path}")
     reader = Reader()

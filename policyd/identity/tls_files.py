@@ -89,7 +89,8 @@ def _read(path: Path, *, secret: bool = False) -> bytes:
 
 def _check_mode(path: Path, found: os.stat_result, *, secret: bool) -> None:
     mode = stat.S_IMODE(found.st_mode)
-    # SECURITY: who can write these files can be this server, or let anyone in (test_wrong_permissions).
+    # SECURITY: who can write these files can be this server, or let anyone in
+    # (test_a_file_that_is_cut_short_missing_or_open_is_refused).
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise ConfigError(f"{path} can be written by others (mode {mode:04o}); run: chmod go-w {path}")
     if not secret:
@@ -121,7 +122,7 @@ def _check_authorities(path: Path, found: list[x509.Certificate], now: Instant) 
         except (*_ODD, x509.ExtensionNotFound):
             basic = None
         # SECURITY: TLS trusts whatever stands here, a client's own certificate too
-        # (test_a_leaf_among_the_authorities).
+        # (test_a_leaf_among_the_authorities_is_refused).
         if basic is None or not basic.ca:
             raise ConfigError(f"certificate {number} in {path} is no authority's; take it out")
     if all(_instant(each.not_valid_after_utc.timestamp()) < now for each in found):
