@@ -17,6 +17,9 @@ from policyd.policy.source import Node
 
 FILE = "policyd.yaml"
 DEFAULT_ADDRESS = "127.0.0.1:50151"
+CONNECTION_AGE_S = 600
+MAX_CONNECTION_AGE_S = 3600
+"""Certificates of data services should live an hour at most, and a connection no longer than they do."""
 
 _RESERVE_MIB = RESERVE_BYTES >> 20
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
@@ -48,6 +51,7 @@ class Config:
 
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
     ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
+    ``connection_age_s`` is after how long a client has to connect anew; ``deny`` is the deny-list's file.
     """
 
     data: Path
@@ -63,6 +67,8 @@ class Config:
     watches: int = 16
     disk_reserve_mib: int = _RESERVE_MIB
     witness: Witness | None = None
+    connection_age_s: int = CONNECTION_AGE_S
+    deny: Path | None = None
 
     @property
     def ledger(self) -> Path:
@@ -103,7 +109,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "watches", "disk_reserve_mib", "witness"},
+        optional={"calls", "connection_age_s", "deny", "disk_reserve_mib", "watches", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -131,6 +137,13 @@ def read_config(data: Path) -> Config:
             else _RESERVE_MIB
         ),
         witness=_witness(reader, top["witness"]) if "witness" in top else None,
+        connection_age_s=reader.integer(
+            top.get("connection_age_s"),
+            minimum=1,
+            maximum=MAX_CONNECTION_AGE_S,
+            default=CONNECTION_AGE_S,
+        ),
+        deny=_path(reader, top["deny"], data) if "deny" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")

@@ -13,8 +13,15 @@ from pathlib import Path
 from policyd import clock
 from policyd.config import DEFAULT_ADDRESS, FILE, Config, read_config
 from policyd.errors import ConfigError, SourceError
+from policyd.identity.deny import EMPTY_LIST
 from policyd.identity.issuer import JWKS_FILE, LocalIssuer
-from policyd.identity.keys import create_mac_key, create_signing_key, create_wrapping_key, load_signing_key
+from policyd.identity.keys import (
+    create_mac_key,
+    create_signing_key,
+    create_wrapping_key,
+    load_signing_key,
+    replace_file,
+)
 from policyd.identity.pki import Authority, Credentials, open_authority
 from policyd.ledger.note import Verifier
 
@@ -22,6 +29,7 @@ TRUST_DOMAIN = "policyd.test"
 AUDIENCE = "policyd"
 ISSUER = "policyd-dev"
 NODE = "node-1"
+DENY_FILE = "deny.yaml"
 LOGS_FILE = "logs.tlog-policy"
 """The logs that clients of this data directory trust: C2SP tlog-policy, one line for this node's."""
 
@@ -59,6 +67,8 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
     for name, make in makers.items():
         if not (data / "keys" / f"{name}.key").exists():
             make(data / "keys" / f"{name}.key")
+    if not (data / DENY_FILE).exists():
+        replace_file(data / DENY_FILE, EMPTY_LIST.encode(), mode=0o644)
     config = _read_or_write_config(data, policy=policy, address=address)
     _write_trusted_logs(config)
     now = clock.now()
@@ -153,6 +163,7 @@ trust_domain: {TRUST_DOMAIN}
 audience: {AUDIENCE}
 policy: {json.dumps(str(policy), ensure_ascii=False)}
 tls: {{authority: tls/ca.pem, certificate: tls/server.pem, key: tls/server.key}}
+deny: {DENY_FILE}
 issuers:
   - {{issuer: {ISSUER}, jwks: issuer/{JWKS_FILE}, algorithms: [EdDSA]}}
 trusted_nodes:

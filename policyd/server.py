@@ -46,6 +46,7 @@ from policyd.policy.progress import Progress, silent
 from policyd.registry.store import EmbeddedStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
+from policyd.service.listening import Listening
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
@@ -62,6 +63,8 @@ MAX_METADATA_BYTES = 8 * 1024
 HEALTH_S = 0.25
 UNRECORDED_EVERY_S = 10.0
 """How often at most the log says that decisions could not be recorded."""
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SPARE_THREADS = 8
 """For health and reflection, so that a full house of calls cannot make the node look dead."""
 
@@ -80,9 +83,6 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_concurrent_streams", 256),
     # A second server on a taken port must fail, not share it.
     ("grpc.so_reuseport", 0),
-    # An open connection outlives its certificate, so it is made anew twice an hour.
-    ("grpc.max_connection_age_ms", 30 * 60 * 1000),
-    ("grpc.max_connection_age_grace_ms", 60 * 1000),
     ("grpc.server_handshake_timeout_ms", 10 * 1000),
     ("grpc.http2.max_ping_strikes", 2),
 )
@@ -147,6 +147,15 @@ class Server:
 
     def _compose(self, stack: ExitStack) -> None:
         config = self.config
+        self._listening = Listening(
+            config.tls.certificate,
+            key=config.tls.key,
+            authority=config.tls.authority,
+            deny_list=config.deny,
+            trust_domain=config.trust_domain,
+            connection_age_s=config.connection_age_s,
+        )
+        self.notices.append(self._listening.notice)
         self.policy: PolicySet = adopt(config.policy, config.policies, progress=self._progress)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
@@ -230,10 +239,12 @@ class Server:
                 TracingInterceptor(),
                 DeadlineInterceptor(),
                 LimitsInterceptor(calls=config.calls, watches=config.watches),
-                AuthenticationInterceptor(trust_domain=config.trust_domain),
+                AuthenticationInterceptor(
+                    trust_domain=config.trust_domain, deny_list=self._listening.deny_list
+                ),
                 DecodingInterceptor(),
             ],
-            options=_OPTIONS,
+            options=(*_OPTIONS, *self._listening.options),
             maximum_concurrent_rpcs=threads,
         )
         decision: Any = decision_pb2_grpc
@@ -249,22 +260,11 @@ class Server:
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self.grpc)
         try:
-            credentials = grpc.ssl_server_credentials(
-                [(config.tls.key.read_bytes(), config.tls.certificate.read_bytes())],
-                root_certificates=config.tls.authority.read_bytes(),
-                require_client_auth=True,
-            )
-        except OSError as error:
-            raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
-        try:
-            port = self.grpc.add_secure_port(config.address, credentials)
+            port = self.grpc.add_secure_port(config.address, self._listening.credentials())
         except RuntimeError:
             port = 0
         if not port:
-            message = (
-                f"cannot listen on {config.address}: it is in use, or the certificate does not fit its key"
-            )
-            raise ConfigError(message)
+            raise ConfigError(f"cannot listen on {config.address}: it is in use")
         self.address = f"{config.address.rsplit(':', 1)[0]}:{port}"
         self._set_health()
         self.grpc.start()
@@ -282,10 +282,12 @@ class Server:
     def _set_health(self) -> None:
         if self._stopping.is_set():
             return
-        serving = health_pb2.HealthCheckResponse.SERVING
-        status = health_pb2.HealthCheckResponse.NOT_SERVING if self.node.refusing else serving
-        for service in ("", *SERVICES):
-            self._health.set(service, status)
+        # Files that are not those in force do not stop decisions, so they have names of their own
+        # (docs/identity.md).
+        serving = not self.node.refusing and not self._listening.expired
+        well = dict.fromkeys(("", *SERVICES), serving) | dict(self._listening.look())
+        for name, good in well.items():
+            self._health.set(name, _SERVING if good else _NOT_SERVING)
 
 
 def _register_unbuilt(server: grpc.Server) -> None:

@@ -14,6 +14,7 @@ _COMMANDS = {
     "catalogue": "policyd.cli.catalogue:catalogue",
     "check": "policyd.cli.check:check",
     "demo": "policyd.cli.demo:demo",
+    "deny": "policyd.cli.deny:deny",
     "dev": "policyd.cli.serve:dev",
     "fields": "policyd.cli.fields:fields",
     "policy": "policyd.cli.policy:policy",

@@ -14,7 +14,7 @@ from policyd import ids
 from policyd.errors import ConfigError
 from policyd.identity.claims import MAX_LIFETIME_S
 from policyd.identity.jwks import Issuer
-from policyd.identity.keys import SigningKey, create_signing_key, load_signing_key
+from policyd.identity.keys import SigningKey, create_signing_key, load_signing_key, replace_file
 from policyd.model import Instant
 
 KEY_FILE = "issuer.key"
@@ -90,7 +90,7 @@ class LocalIssuer:
 
 
 def _write_jwks(path: Path, *, key: SigningKey) -> None:
-    """Write the public key (RFC 8037 section 2), replacing the file in one step."""
+    """Write the public key (RFC 8037 section 2), replacing the file in one step unless it says so already."""
     member = {
         "kty": "OKP",
         "crv": "Ed25519",
@@ -99,13 +99,13 @@ def _write_jwks(path: Path, *, key: SigningKey) -> None:
         "kid": key.id,
         "x": _base64url(key.public),
     }
-    scratch = path.with_name(f".{path.name}.new")
+    data = (json.dumps({"keys": [member]}, indent=2) + "\n").encode("ascii")
     try:
-        scratch.write_text(json.dumps({"keys": [member]}, indent=2) + "\n", encoding="ascii")
-        scratch.chmod(0o644)
-        scratch.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        written = path.read_bytes()
+    except OSError:
+        written = b""
+    if written != data:
+        replace_file(path, data, mode=0o644)
 
 
 def _base64url(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Key files: one secret a file, readable by its owner alone, never overwritten."""
+"""Key files: one secret a file, readable by its owner alone; and how files are written whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import stat
 import tempfile
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,23 +136,22 @@ def write_private(path: Path, data: bytes) -> None:
         ConfigError: `path` exists already or cannot be written.
     """
     try:
-        # A name of its own for each writer: threads of one process may make the same key at once.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-        scratch = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            # A link fails where a rename would replace: two processes cannot both make the key.
-            path.hardlink_to(scratch)
-        finally:
-            with suppress(OSError):
-                scratch.unlink()
-        sync(path.parent)
+        # A link fails where a rename would replace: two processes cannot both make the key.
+        _place(path, data, mode=0o600, put=path.hardlink_to)
     except FileExistsError:
         raise ConfigError(f"{path} exists already; keep it, or move it away first") from None
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write `data` durably to `path`, in place of what is there; readers see the old file or the new one.
+
+    Raises:
+        ConfigError: `path` cannot be written; what was there is still there.
+    """
+    try:
+        _place(path, data, mode=mode, put=lambda scratch: scratch.replace(path))
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
@@ -217,3 +217,21 @@ def _read(path: Path, *, kind: str) -> tuple[str, bytes]:
     if len(secret) != SECRET_BYTES:
         raise ConfigError(f"{path} is damaged: the key is not {SECRET_BYTES} bytes")
     return match["id"], secret
+
+
+def _place(path: Path, data: bytes, *, mode: int, put: Callable[[Path], object]) -> None:
+    """Write a scratch file beside `path`, have `put` give it its name, and make both durable."""
+    # A name of its own for each writer: threads of one process may write the same file at once.
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        put(scratch)
+    finally:
+        with suppress(OSError):
+            scratch.unlink()
+    sync(path.parent)

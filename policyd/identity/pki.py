@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from policyd.errors import ConfigError
-from policyd.identity.keys import read_private, write_private
+from policyd.identity.keys import read_private, replace_file
 from policyd.identity.spiffe import check_spiffe_id, check_trust_domain
 from policyd.model import Instant
 
@@ -48,8 +47,8 @@ class Credentials:
             ConfigError: the files cannot be written.
         """
         certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-        _replace(key, self.key_pem)
-        _replace(certificate, self.certificate_pem, mode=0o644)
+        replace_file(key, self.key_pem)
+        replace_file(certificate, self.certificate_pem, mode=0o644)
         return certificate, key
 
 
@@ -175,8 +174,8 @@ def open_authority(directory: Path, *, trust_domain: str, now: Instant) -> Autho
     except OSError as error:
         raise ConfigError(f"cannot make {directory}: {error.strerror}") from None
     authority = create_authority(trust_domain, now=now)
-    _replace(key_path, _key_pem(authority.key))
-    _replace(certificate_path, authority.certificate_pem, mode=0o644)
+    replace_file(key_path, _key_pem(authority.key))
+    replace_file(certificate_path, authority.certificate_pem, mode=0o644)
     return authority
 
 
@@ -231,14 +230,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _moment(now: Instant) -> datetime:
     return datetime.fromtimestamp(now // 1000, tz=UTC)
-
-
-def _replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.replacement")
-    try:
-        scratch.unlink(missing_ok=True)
-        write_private(scratch, data)
-        scratch.chmod(mode)
-        scratch.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None

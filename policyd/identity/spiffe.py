@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import binascii
+import hashlib
 import re
-import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from policyd.clock import format_instant
 from policyd.errors import Unauthenticated
+from policyd.model import Instant
 
 MAX_SPIFFE_ID_BYTES = 2048
+MAX_CERTIFICATE_BYTES = 16 << 10
+"""Of a client's certificate as PEM; with the number that are remembered, it bounds their memory."""
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}", re.ASCII)
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_ONE_NAME = "the client certificate must carry exactly one URI name, a SPIFFE ID"
+_NO_LEAF = "the client certificate must be one that cannot sign certificates"
+_UNREADABLE = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the verified certificate says; both instants belong to its period."""
+
+    spiffe_id: str
+    certificate_der: bytes = field(repr=False)
+    certificate_sha256: str
+    """Of the DER form, in lower-case hex."""
+    not_before: Instant
+    not_after: Instant
 
 
 def check_trust_domain(name: str) -> str:
@@ -54,57 +74,71 @@ def check_spiffe_id(text: str, *, trust_domain: str) -> str:
     return text
 
 
-def data_service_id(auth_context: Mapping[str, Sequence[bytes]], *, trust_domain: str) -> str:
-    """Return the caller's SPIFFE ID from what gRPC says about the connection.
+def caller_of(auth_context: Mapping[str, Sequence[bytes]], *, trust_domain: str, now: Instant) -> Caller:
+    """Return who is at the other end, from what gRPC says about the connection and from the certificate.
 
-    The name comes from `peer_spiffe_id` alone: gRPC sets it only when the verified certificate has exactly
-    one URI name and that is a SPIFFE ID. Common and DNS names are the caller's own invention.
-    Microseconds for a certificate that was seen before.
+    gRPC sets `peer_spiffe_id` only when the verified certificate has exactly one URI name and that is a
+    SPIFFE ID; the certificate itself is read all the same. Common and DNS names are the caller's own
+    invention. Microseconds for a certificate that was seen before.
 
     Raises:
-        Unauthenticated: no certificate, one that may sign others, none or several URI names, or an id
-            not of this trust domain.
+        Unauthenticated: no certificate, one that may sign others, that is not valid at ``now``, none or
+            several URI names, or an id not of this trust domain.
     """
     names = auth_context.get("peer_spiffe_id", ())
-    # SECURITY: X509-SVID 5.2, more than one URI name must be refused (test_two_uri_names).
+    # SECURITY: X509-SVID 5.2, more than one URI name must be refused
+    # (test_a_certificate_of_our_authority_that_names_no_data_service_is_unauthenticated).
     if len(names) != 1 or len(auth_context.get("peer_uri", names)) != 1:
-        raise Unauthenticated("the client certificate must carry exactly one URI name, a SPIFFE ID")
+        raise Unauthenticated(_ONE_NAME)
     certificates = auth_context.get("x509_pem_cert", ())
-    # SECURITY: X509-SVID 5.2, gRPC itself takes an authority's certificate for a client's
-    # (test_an_authority_is_no_data_service).
-    if len(certificates) != 1 or not _is_leaf(certificates[0]):
-        raise Unauthenticated("the client certificate must be one that cannot sign certificates")
-    try:
-        return check_spiffe_id(names[0].decode("ascii"), trust_domain=trust_domain)
-    except UnicodeDecodeError:
-        raise Unauthenticated("the client certificate's SPIFFE ID is not ASCII") from None
-    except ValueError as error:
-        raise Unauthenticated(f"the client certificate names no data service: {error}") from None
+    leaf = _read_leaf(certificates[0], trust_domain) if len(certificates) == 1 else _NO_LEAF
+    if isinstance(leaf, str):
+        raise Unauthenticated(leaf)
+    if leaf.spiffe_id.encode() != names[0]:
+        raise Unauthenticated(_ONE_NAME)
+    # SECURITY: a connection outlives the certificate that it was made with, which TLS looks at but once
+    # (test_a_client_certificate_that_ends_while_connected_is_refused).
+    if now < leaf.not_before or now > leaf.not_after:
+        raise Unauthenticated(
+            f"the client certificate is valid from {format_instant(leaf.not_before)} until "
+            f"{format_instant(leaf.not_after)}: connect again with its successor"
+        )
+    return leaf
 
 
 @lru_cache(maxsize=1024)
-def _is_leaf(certificate_pem: bytes) -> bool:
-    """Say whether the certificate neither is nor may act as an authority; one that cannot be read may."""
+def _read_leaf(certificate_pem: bytes, trust_domain: str) -> Caller | str:
+    """Read a certificate by the rules of X509-SVID 5.2; the text says which one it breaks."""
+    if len(certificate_pem) > MAX_CERTIFICATE_BYTES:
+        return f"the client certificate has more than {MAX_CERTIFICATE_BYTES} bytes"
     try:
-        extensions = x509.load_pem_x509_certificate(certificate_pem).extensions
-    except ValueError:
-        return False
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        extensions = certificate.extensions
+    except _UNREADABLE:
+        return _NO_LEAF
+    names: list[str] = []
     for extension in extensions:
-        if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-            return False
-        if isinstance(extension.value, x509.KeyUsage):
-            usage = extension.value
-            if usage.key_cert_sign or usage.crl_sign:
-                return False
-    return True
-
-
-def certificate_der(auth_context: Mapping[str, Sequence[bytes]]) -> bytes | None:
-    """Return the caller's certificate as DER, or None when gRPC gives none that can be read."""
-    certificates = auth_context.get("x509_pem_cert", ())
-    if len(certificates) != 1:
-        return None
+        value = extension.value
+        # SECURITY: gRPC itself takes an authority's certificate for a client's
+        # (test_an_authority_is_no_data_service).
+        if isinstance(value, x509.BasicConstraints) and value.ca:
+            return _NO_LEAF
+        if isinstance(value, x509.KeyUsage) and (value.key_cert_sign or value.crl_sign):
+            return _NO_LEAF
+        if isinstance(value, x509.SubjectAlternativeName):
+            names = value.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(names) != 1:
+        return _ONE_NAME
     try:
-        return ssl.PEM_cert_to_DER_cert(certificates[0].decode("ascii"))
-    except (ValueError, binascii.Error):
-        return None
+        check_spiffe_id(names[0], trust_domain=trust_domain)
+    except ValueError as error:
+        return f"the client certificate names no data service: {error}"
+    der = certificate.public_bytes(Encoding.DER)
+    return Caller(
+        spiffe_id=names[0],
+        certificate_der=der,
+        certificate_sha256=hashlib.sha256(der).hexdigest(),
+        not_before=int(certificate.not_valid_before_utc.timestamp()) * 1000,
+        # SPEC: RFC 5280, 4.1.2.5: the last second belongs to the period.
+        not_after=int(certificate.not_valid_after_utc.timestamp()) * 1000 + 999,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,6 +27,9 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
         """Return the question to pass on, inside ``call``; refuse it by raising."""
         return request
 
+    def message(self, method: str, context: grpc.ServicerContext) -> None:
+        """Look at the call again, before each message of a stream in either direction; refuse by raising."""
+
     def intercept_service(
         self, continuation: Callable[[Any], Any], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
@@ -43,7 +46,9 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
 
             def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
                 with self.call(method, context):
-                    yield from inner(self.accept(request), context)
+                    if request_streams:
+                        request = self._each(request, method, context)
+                    yield from self._each(inner(self.accept(request), context), method, context)
 
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -54,12 +59,25 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
 
         def plain(request: Any, context: grpc.ServicerContext) -> Any:
             with self.call(method, context):
+                if request_streams:
+                    request = self._each(request, method, context)
                 return inner(self.accept(request), context)
 
         make = (
             grpc.stream_unary_rpc_method_handler if request_streams else grpc.unary_unary_rpc_method_handler
         )
         return make(plain, decode, handler.response_serializer)
+
+    def _each(self, messages: Iterable[Any], method: str, context: grpc.ServicerContext) -> Iterable[Any]:
+        if type(self).message is Around.message:
+            return messages
+
+        def each() -> Iterator[Any]:
+            for message in messages:
+                self.message(method, context)
+                yield message
+
+        return each()
 
 
 def is_ours(method: str) -> bool:

@@ -70,6 +70,17 @@ def test_the_limits_can_be_set(tmp_path: Path) -> None:
     assert mistakes(tmp_path, TEXT + "disk_reserve_mib: 0\n")
 
 
+def test_identity_can_be_bounded(tmp_path: Path) -> None:
+    """`connection_age_s` is 1 to 3600, 600 unless said; `deny` names a file, and without it there is none."""
+    plain = read_config(write(tmp_path, TEXT))
+    config = read_config(write(tmp_path, TEXT + "connection_age_s: 60\ndeny: lists/deny.yaml\n"))
+
+    assert (plain.connection_age_s, plain.deny) == (600, None)
+    assert (config.connection_age_s, config.deny) == (60, tmp_path / "lists" / "deny.yaml")
+    for age in (0, 3601, '"60"'):
+        assert mistakes(tmp_path, TEXT + f"connection_age_s: {age}\n")
+
+
 def test_a_witness_is_optional_and_read_whole(tmp_path: Path) -> None:
     """`witness:` names where, which key, and whether answers wait; without it there is none."""
     line = f'witness: {{url: "https://witness.test:8443/a", vkey: "{WITNESS}", required: true}}\n'

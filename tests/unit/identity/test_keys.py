@@ -20,6 +20,7 @@ from policyd.identity.keys import (
     load_mac_key,
     load_signing_key,
     load_wrapping_key,
+    replace_file,
     write_private,
 )
 
@@ -199,3 +200,42 @@ def test_a_key_is_not_shown(tmp_path: Path) -> None:
 
     assert repr(mac) == f"MacKey(id='{mac.id}')"
     assert "private" not in repr(signing)
+
+
+def test_a_file_is_replaced_whole_by_many_writers(tmp_path: Path) -> None:
+    """Whoever reads finds one writer's bytes, all of them; the last one stays, and no draft is left."""
+    path = tmp_path / "server.pem"
+    texts = [bytes([65 + number]) * 50_000 for number in range(6)]
+    replace_file(path, texts[0], mode=0o644)
+    start, wrong = threading.Barrier(len(texts) + 1), []
+
+    def write(text: bytes) -> None:
+        start.wait()
+        for _ in range(5):
+            replace_file(path, text, mode=0o644)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    start.wait()
+    while any(thread.is_alive() for thread in threads):
+        if (have := path.read_bytes()) not in texts:
+            wrong.append(have)
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+    assert path.read_bytes() in texts
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    """The message names the file, and nothing is left beside it."""
+    (tmp_path / "taken").mkdir()
+
+    with pytest.raises(ConfigError, match=r"cannot write .*taken"):
+        replace_file(tmp_path / "taken", b"x")
+    with pytest.raises(ConfigError, match=r"cannot write .*nowhere"):
+        replace_file(tmp_path / "nowhere" / "file", b"x")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from policyd import clock
 from policyd.errors import Unauthenticated
 from policyd.identity import pki
-from policyd.identity.spiffe import certificate_der, check_spiffe_id, check_trust_domain, data_service_id
+from policyd.identity.spiffe import caller_of, check_spiffe_id, check_trust_domain
 from policyd.registry.check import is_spiffe_id
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "tokens" / "spiffe_ids.yaml"
@@ -83,7 +84,7 @@ def test_a_trust_domain_is_lower_case_and_bare(name: str) -> None:
 def test_nothing_but_one_peer_spiffe_id_names_a_data_service(context: AuthContext) -> None:
     """Common name, DNS name, and lists of none or several never name the caller."""
     with pytest.raises(Unauthenticated):
-        data_service_id(context, trust_domain=DOMAIN)
+        caller_of(context, trust_domain=DOMAIN, now=clock.now())
 
 
 # Certificates in real handshakes
@@ -146,7 +147,7 @@ def _certificate(
     common_name: str = "client",
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
     ca: bool = False,
-    may_sign: bool = False,
+    may_sign: str = "",
     age: timedelta = timedelta(minutes=1),
     life: timedelta = timedelta(hours=1),
 ) -> pki.Credentials:
@@ -165,7 +166,7 @@ def _certificate(
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     )
     if may_sign:
-        builder = builder.add_extension(_signing_usage(), critical=True)
+        builder = builder.add_extension(_signing_usage(may_sign), critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(authority.key, hashes.SHA256())
@@ -173,15 +174,15 @@ def _certificate(
     return pki.Credentials(certificate_pem=certificate.public_bytes(Encoding.PEM), key_pem=key_pem)
 
 
-def _signing_usage() -> x509.KeyUsage:
+def _signing_usage(what: str) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=True,
-        key_cert_sign=True,
+        key_cert_sign=what == "certificates",
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,
         key_agreement=False,
-        crl_sign=False,
+        crl_sign=what == "lists",
         encipher_only=False,
         decipher_only=False,
     )
@@ -219,9 +220,10 @@ def test_a_data_service_is_known_by_the_spiffe_id_of_its_certificate(
 
     context = _caller(served, authority=authority, credentials=credentials)
 
-    assert data_service_id(context, trust_domain=DOMAIN) == SERVICE
-    certificate = x509.load_pem_x509_certificate(credentials.certificate_pem)
-    assert certificate_der(context) == certificate.public_bytes(Encoding.DER)
+    caller = caller_of(context, trust_domain=DOMAIN, now=clock.now())
+    der = x509.load_pem_x509_certificate(credentials.certificate_pem).public_bytes(Encoding.DER)
+    assert (caller.spiffe_id, caller.certificate_der) == (SERVICE, der)
+    assert caller.certificate_sha256 == hashlib.sha256(der).hexdigest()
 
 
 def test_a_dns_name_beside_the_uri_changes_nothing(
@@ -232,7 +234,7 @@ def test_a_dns_name_beside_the_uri_changes_nothing(
 
     context = _caller(served, authority=authority, credentials=_certificate(authority, names=names))
 
-    assert data_service_id(context, trust_domain=DOMAIN) == SERVICE
+    assert caller_of(context, trust_domain=DOMAIN, now=clock.now()).spiffe_id == SERVICE
 
 
 @pytest.mark.parametrize(
@@ -270,10 +272,19 @@ def test_a_certificate_of_our_authority_that_names_no_data_service_is_unauthenti
     context = _caller(served, authority=authority, credentials=credentials)
 
     with pytest.raises(Unauthenticated):
-        data_service_id(context, trust_domain=DOMAIN)
+        caller_of(context, trust_domain=DOMAIN, now=clock.now())
 
 
-@pytest.mark.parametrize("kind", [{"ca": True}, {"ca": True, "may_sign": True}, {"may_sign": True}], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"ca": True},
+        {"ca": True, "may_sign": "certificates"},
+        {"may_sign": "certificates"},
+        {"may_sign": "lists"},
+    ],
+    ids=str,
+)
 def test_an_authority_is_no_data_service(
     served: tuple[int, _Teller], authority: pki.Authority, kind: dict[str, Any]
 ) -> None:
@@ -286,7 +297,7 @@ def test_an_authority_is_no_data_service(
         assert len(teller.seen) == before
         return
     with pytest.raises(Unauthenticated, match="cannot sign"):
-        data_service_id(teller.seen[-1], trust_domain=DOMAIN)
+        caller_of(teller.seen[-1], trust_domain=DOMAIN, now=clock.now())
 
 
 def test_no_certificate_gets_no_connection(served: tuple[int, _Teller], authority: pki.Authority) -> None:
@@ -353,10 +364,47 @@ def test_a_data_service_cannot_pose_as_the_server(authority: pki.Authority) -> N
 
 
 @pytest.mark.parametrize(
-    "context",
-    [{}, {"x509_pem_cert": []}, {"x509_pem_cert": [b"no PEM"]}, {"x509_pem_cert": [b"\xff"]}],
+    "pem",
+    [b"no PEM", b"\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
     ids=str,
 )
-def test_a_certificate_that_cannot_be_read_binds_nothing(context: AuthContext) -> None:
-    """Where gRPC gives no readable certificate there is none, so a bound token is refused."""
-    assert certificate_der(context) is None
+def test_a_certificate_that_cannot_be_read_is_no_callers(pem: bytes) -> None:
+    """Where gRPC gives no readable certificate, its word for the id is not enough."""
+    context = {"peer_spiffe_id": [SERVICE.encode()], "x509_pem_cert": [pem]}
+
+    with pytest.raises(Unauthenticated, match="cannot sign"):
+        caller_of(context, trust_domain=DOMAIN, now=clock.now())
+
+
+def test_the_id_that_grpc_gives_must_be_that_of_the_certificate(authority: pki.Authority) -> None:
+    """Both are read, and where they differ nobody has called."""
+    pem = authority.client(SERVICE, now=clock.now()).certificate_pem
+    context = {"peer_spiffe_id": [f"spiffe://{DOMAIN}/data-service/other".encode()], "x509_pem_cert": [pem]}
+
+    with pytest.raises(Unauthenticated, match="exactly one URI name"):
+        caller_of(context, trust_domain=DOMAIN, now=clock.now())
+
+
+def test_a_certificate_of_unusual_size_is_refused(authority: pki.Authority) -> None:
+    """What is remembered of certificates is bounded in number and in size; gRPC's own clients send none."""
+    names = [_uri(SERVICE), *(x509.DNSName(f"{number}.policyd.test") for number in range(1000))]
+    pem = _certificate(authority, names=names).certificate_pem
+    context = {"peer_spiffe_id": [SERVICE.encode()], "x509_pem_cert": [pem]}
+
+    with pytest.raises(Unauthenticated, match="more than 16384 bytes"):
+        caller_of(context, trust_domain=DOMAIN, now=clock.now())
+
+
+def test_a_certificate_is_looked_at_again_on_every_call(
+    served: tuple[int, _Teller], authority: pki.Authority
+) -> None:
+    """One that ended, or has not begun, by the clock of now is refused, whatever the handshake said."""
+    context = _caller(served, authority=authority, credentials=_certificate(authority, names=[_uri(SERVICE)]))
+    caller = caller_of(context, trust_domain=DOMAIN, now=clock.now())
+
+    assert caller.not_after - caller.not_before == 3600 * 1000 + 999
+    for now in (caller.not_before, caller.not_after):
+        assert caller_of(context, trust_domain=DOMAIN, now=now) == caller
+    for now in (caller.not_before - 1, caller.not_after + 1):
+        with pytest.raises(Unauthenticated, match=r"is valid from .* until .*: connect again"):
+            caller_of(context, trust_domain=DOMAIN, now=now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,30 @@ def test_an_issuer_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="chmod 600"):
         LocalIssuer.open(tmp_path)
+
+
+def test_many_threads_may_open_one_issuer_at_once(tmp_path: Path) -> None:
+    """Each finds the same key, and its public file is written when it says something else, not each time."""
+    LocalIssuer.open(tmp_path)
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text("{}", "utf-8")
+    start, problems = threading.Barrier(8), []
+
+    def open_it() -> None:
+        start.wait()
+        try:
+            LocalIssuer.open(tmp_path)
+        except ConfigError as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    written = jwks.stat().st_ino
+    LocalIssuer.open(tmp_path)
+
+    assert problems == []
+    assert "keys" in json.loads(jwks.read_text("utf-8"))
+    assert jwks.stat().st_ino == written

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
 import pytest
 
-from policyd import errors
-from policyd.errors import Busy, InvalidRequest, PolicydError, TooLate, Unauthenticated
+from policyd import clock, errors
+from policyd.errors import Busy, InvalidRequest, NotPermitted, PolicydError, TooLate, Unauthenticated
+from policyd.identity.deny import Denial, DenyList
+from policyd.identity.pki import create_authority
 from policyd.interceptors.around import Around
 from policyd.interceptors.authentication import AuthenticationInterceptor
 from policyd.interceptors.call import call_of
@@ -177,6 +181,104 @@ def test_only_the_certificate_says_who_calls() -> None:
     with pytest.raises(Unauthenticated):
         enter(interceptor, metadata=[("x-spiffe-id", "spiffe://policyd.test/data-service/npd-secure")])
     assert call_of(enter(interceptor, HEALTH)).spiffe_id == ""
+
+
+SERVICE = "spiffe://policyd.test/data-service/npd-secure"
+
+
+def _shown(*, spiffe_id: str = SERVICE, age_s: int = 0) -> dict[str, list[bytes]]:
+    """Return what gRPC says of a caller whose certificate was made so long ago, for an hour."""
+    made = clock.now() - age_s * 1000
+    authority = create_authority("policyd.test", now=made)
+    pem = authority.client(spiffe_id, now=made, lifetime_s=3600).certificate_pem
+    return {"peer_spiffe_id": [spiffe_id.encode()], "x509_pem_cert": [pem]}
+
+
+def test_the_caller_and_its_certificate_are_filled_in() -> None:
+    """For the servicers behind, and for tokens that are bound to a certificate."""
+    auth = _shown()
+
+    call = call_of(enter(AuthenticationInterceptor(trust_domain="policyd.test"), auth=auth))
+
+    assert call.spiffe_id == SERVICE
+    assert call.certificate_der == ssl.PEM_cert_to_DER_cert(auth["x509_pem_cert"][0].decode())
+
+
+def test_a_certificate_that_has_ended_is_no_callers_any_more() -> None:
+    """The connection that it was good for when it was made may still be open."""
+    interceptor = AuthenticationInterceptor(trust_domain="policyd.test")
+
+    enter(interceptor, auth=_shown(age_s=3500))
+    with pytest.raises(Unauthenticated, match="connect again"):
+        enter(interceptor, auth=_shown(age_s=3700))
+
+
+def test_a_denied_caller_is_refused_and_not_told_why() -> None:
+    """By id or by certificate, as the list is now; the reason is for operators."""
+    auth = _shown()
+    der = ssl.PEM_cert_to_DER_cert(auth["x509_pem_cert"][0].decode())
+    denied = DenyList()
+    interceptor = AuthenticationInterceptor(trust_domain="policyd.test", deny_list=lambda: denied)
+    enter(interceptor, auth=auth)
+
+    for name in ({"spiffe_id": SERVICE}, {"certificate_sha256": hashlib.sha256(der).hexdigest()}):
+        denied = DenyList((Denial("found on a bus", **name),))
+        with pytest.raises(NotPermitted, match="deny-list") as caught:
+            enter(interceptor, auth=auth)
+        assert "bus" not in str(caught.value)
+    enter(interceptor, HEALTH, auth=auth)
+    denied = DenyList((Denial("another", SERVICE + "-2"),))
+    enter(interceptor, auth=auth)
+
+
+@pytest.mark.parametrize("direction", ["question", "answer"])
+def test_a_stream_is_looked_at_again_for_each_message(direction: str) -> None:
+    """A caller that is denied in the middle has no further question read and no further answer sent."""
+    denied, sent, read = DenyList(), [], []
+    interceptor = AuthenticationInterceptor(trust_domain="policyd.test", deny_list=lambda: denied)
+
+    def talk(questions: Iterator[int], context: Any) -> Iterator[int]:
+        if direction == "question":
+            read.extend(questions)
+            return
+        yield from (1, 2, 3)
+
+    def ask() -> Iterator[int]:
+        nonlocal denied
+        yield 1
+        denied = DenyList((Denial("x", SERVICE),))
+        yield 2
+
+    details: Any = Details()
+    handler = interceptor.intercept_service(lambda _: grpc.stream_stream_rpc_method_handler(talk), details)
+    context: Any = Context(auth=_shown())
+    with pytest.raises(NotPermitted):  # noqa: PT012  # the refusal comes in the middle of the loop
+        for answer in handler.stream_stream(ask(), context):
+            sent.append(answer)
+            denied = DenyList((Denial("x", SERVICE),))
+
+    assert (read, sent) == (([1], []) if direction == "question" else ([], [1]))
+
+
+def test_a_streamed_question_with_one_answer_is_looked_at_too() -> None:
+    """Whatever the shape of the call, a message of a stream passes only while its caller may call."""
+    denied = DenyList()
+    interceptor = AuthenticationInterceptor(trust_domain="policyd.test", deny_list=lambda: denied)
+
+    def ask() -> Iterator[int]:
+        nonlocal denied
+        yield 1
+        denied = DenyList((Denial("x", SERVICE),))
+        yield 2
+
+    details: Any = Details()
+    handler = interceptor.intercept_service(
+        lambda _: grpc.stream_unary_rpc_method_handler(lambda questions, context: sum(questions)), details
+    )
+    context: Any = Context(auth=_shown())
+    assert handler.stream_unary(iter([1, 2]), context) == 3
+    with pytest.raises(NotPermitted):
+        handler.stream_unary(ask(), context)
 
 
 # ----- errors
