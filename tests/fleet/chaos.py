@@ -1,0 +1,153 @@
+"""Seals records under load while nodes and connections fail, by a schedule that comes of one seed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.harness import Fleet, FleetNode, Skew
+from fleet.history import History, now
+from fleet.load import Load
+from fleet.sealing import TAIL_S, Sealing
+
+MOST_RUNS = 250
+"""Runs of one fleet; more are made on a new one, with other clocks."""
+
+_LONGEST_HOLD_S = 8.0
+_SEAL_S = 60.0
+_SPARE_PUPILS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one fleet went through, and the history that it left."""
+
+    history: History
+    runs: int
+    faults: Counter[str]
+
+
+def campaign(
+    directory: Path, sealing: Sealing, *, seed: int, runs: int, seconds: float, nodes: int = 3
+) -> Outcome:
+    """Run one fleet for up to ``runs`` seals or ``seconds``, whichever ends first, and return its history.
+
+    The last seals are given time to come into force under load, beyond ``seconds``.
+
+    Raises:
+        AssertionError: a data service failed, a client got no rows once all was healed, or a ledger does
+            not verify.
+    """
+    chance = random.Random(seed)  # noqa: S311  # the seed is printed by whoever calls
+    history = History()
+    runs = min(runs, MOST_RUNS)
+    skews = [_skew(chance) for _ in range(nodes)]
+    faults: Counter[str] = Counter()
+    done = 0
+    with Fleet(directory, history=history, nodes=nodes, skews=skews) as fleet:
+        fleet.start()
+        load = Load(fleet, directory, pupils=runs + _SPARE_PUPILS, seed=seed)
+        with load, ThreadPoolExecutor(1) as sealer:
+            until = now() + seconds
+            while done < runs and now() < until and not load.problems:
+                record = load.records[done]
+                seal = (fleet, f"SEAL-{done}", record, load.tokens(record))
+                faults += _run(chance, fleet, lambda seal=seal: sealer.submit(_seal, sealing, *seal))
+                done += 1
+            load.expect_releases()
+            _pause(TAIL_S)
+            load.expect_releases()
+        fleet.settle()
+    return Outcome(history, done, faults)
+
+
+def _seal(sealing: Sealing, fleet: Fleet, name: str, record: str, tokens: dict[str, bytes]) -> None:
+    sealing.seal(fleet, name=name, record=record, tokens=tokens)
+
+
+def _run(chance: random.Random, fleet: Fleet, seal: Callable[[], Future[None]]) -> Counter[str]:
+    """Break something, seal one record, and make whole what was broken, in an order left to chance."""
+    broken = chance.sample(fleet.nodes, chance.choices((0, 1, 2), (15, 60, 25))[0])
+    chosen = [(node, _FAULTS[chance.choices(range(len(_FAULTS)), _WEIGHTS)[0]]) for node in broken]
+    undo = []
+    for node, fault in chosen:
+        undo.append(fault(chance, node))
+        _pause(chance.uniform(0.0, 0.1))
+    sealing = seal()
+    # Half the time whatever is broken stays so until the seal has returned, and heals at that very moment.
+    hold_s = _LONGEST_HOLD_S if chance.random() < 0.5 else chance.uniform(0.0, 1.5)
+    wait([sealing], timeout=hold_s)
+    if chance.random() < 0.1:
+        _pause(chance.uniform(5.0, 7.0))  # longer than any node may go on without the state
+    chance.shuffle(undo)
+    for each in undo:
+        each()
+    sealing.result(timeout=_SEAL_S)
+    _pause(chance.uniform(0.0, 0.3))
+    return Counter(fault.__name__.strip("_") for _, fault in chosen) or Counter(["none"])
+
+
+def _skew(chance: random.Random) -> Skew:
+    """Return clocks as they may be in a fleet: within what the nodes are to bear."""
+    if chance.random() < 0.25:
+        return Skew()
+    return Skew(
+        wall_ms=chance.randint(-900, 900),
+        boot_s=chance.uniform(-5000.0, 5000.0),
+        pace=chance.uniform(0.9995, 1.0005),
+    )
+
+
+def _paused(_: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.pause()
+    return node.resume
+
+
+def _killed(_: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.kill()
+    return node.start
+
+
+def _delayed(chance: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.proxy.delay(chance.uniform(0.005, 0.3))
+    node.note("delayed")
+    return lambda: _heal(node)
+
+
+def _frozen(_: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.proxy.freeze()
+    node.note("frozen")
+    return lambda: _heal(node)
+
+
+def _reset(_: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.proxy.reset()
+    node.note("reset")
+    return lambda: _heal(node)
+
+
+def _refusing(_: random.Random, node: FleetNode) -> Callable[[], None]:
+    node.proxy.refuse()
+    node.note("refusing")
+    return lambda: _heal(node)
+
+
+def _heal(node: FleetNode) -> None:
+    node.note("healed")
+    node.proxy.heal()
+
+
+_FAULTS: tuple[Callable[[random.Random, FleetNode], Callable[[], None]], ...] = (
+    *(_paused, _killed, _delayed, _frozen, _reset, _refusing),
+)
+_WEIGHTS = (40, 5, 20, 12, 12, 11)
+
+
+def _pause(seconds: float) -> None:
+    """Let the load run; nothing in particular is waited for."""
+    threading.Event().wait(seconds)

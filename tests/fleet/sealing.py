@@ -1,0 +1,55 @@
+"""How a seal is asked for, and what its return promises: the one place that changes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from fleet.harness import Fleet
+from fleet.history import Event, SealAsked, SealReturned, now
+from support.server import seals_text
+
+from policyd.service.node import STALE_AFTER_S
+
+DRIFT = 0.001
+"""The most that two clocks of a fleet may differ in pace."""
+MARGIN_S = 0.05
+IN_FORCE_S = STALE_AFTER_S * (1 + DRIFT) + MARGIN_S
+"""After how long an applied seal holds."""
+TAIL_S = IN_FORCE_S + 1.0
+"""How long the load has to go on after the last seal, so that there are questions to judge it by."""
+
+
+class Sealing(Protocol):
+    """Puts one record under seal and adds to the history what was asked and what was said."""
+
+    def seal(self, fleet: Fleet, *, name: str, record: str, tokens: Mapping[str, bytes]) -> None:
+        """Return when nothing more will be said about this seal."""
+
+
+class Applied:
+    """`policyd registry apply` of a seal: its return says that the change is stored, and no more.
+
+    What holds is the limit of staleness: a node that has not read the state for so long stops by itself,
+    so the seal is in force when that time is over. It is entered as pending now, and as in force then.
+    """
+
+    def seal(self, fleet: Fleet, *, name: str, record: str, tokens: Mapping[str, bytes]) -> None:
+        """Apply it on the first node's host."""
+        fleet.history.add(SealAsked(now(), name, record))
+        epoch = fleet.site.apply(seals_text({name: tokens}))
+        told = now()
+        nodes = tuple(node.name for node in fleet.nodes)
+        fleet.history.add(SealReturned(told, name, "pending", epoch, waiting_for=nodes))
+        fleet.history.add(SealReturned(told + IN_FORCE_S, name, "in_force", epoch))
+
+
+def as_if_in_force(events: Iterable[Event]) -> Iterator[Event]:
+    """Yield the history in which every pending seal had been said to be in force at once."""
+    for event in events:
+        if isinstance(event, SealReturned):
+            if event.state == "pending":
+                yield replace(event, state="in_force")
+        else:
+            yield event
