@@ -116,36 +116,46 @@ def _killed(_: random.Random, node: FleetNode) -> Callable[[], None]:
 def _delayed(chance: random.Random, node: FleetNode) -> Callable[[], None]:
     node.proxy.delay(chance.uniform(0.005, 0.3))
     node.note("delayed")
-    return lambda: _heal(node)
+    return node.heal
 
 
 def _frozen(_: random.Random, node: FleetNode) -> Callable[[], None]:
     node.proxy.freeze()
     node.note("frozen")
-    return lambda: _heal(node)
+    return node.heal
 
 
 def _reset(_: random.Random, node: FleetNode) -> Callable[[], None]:
     node.proxy.reset()
     node.note("reset")
-    return lambda: _heal(node)
+    return node.heal
 
 
 def _refusing(_: random.Random, node: FleetNode) -> Callable[[], None]:
     node.proxy.refuse()
     node.note("refusing")
-    return lambda: _heal(node)
+    return node.heal
 
 
-def _heal(node: FleetNode) -> None:
-    node.note("healed")
-    node.proxy.heal()
+def _cut_from_state(chance: random.Random, node: FleetNode) -> Callable[[], None]:
+    """Half-open, refused or slow, as chance has it; a node whose state is a file cannot be cut from it."""
+    if node.state is None:
+        return _delayed(chance, node)
+    match chance.randrange(3):
+        case 0:
+            node.state.freeze()
+        case 1:
+            node.state.refuse()
+        case _:
+            node.state.delay(chance.uniform(0.01, 2.0))
+    node.note("cut from the state")
+    return node.heal
 
 
 _FAULTS: tuple[Callable[[random.Random, FleetNode], Callable[[], None]], ...] = (
-    *(_paused, _killed, _delayed, _frozen, _reset, _refusing),
+    *(_paused, _killed, _delayed, _frozen, _reset, _refusing, _cut_from_state),
 )
-_WEIGHTS = (40, 5, 20, 12, 12, 11)
+_WEIGHTS = (40, 5, 10, 12, 12, 11, 10)
 
 
 def _pause(seconds: float) -> None:

@@ -11,13 +11,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import yaml
-from fleet.history import Event, History, Node, Recorded, now
 from policyd_client import PolicyClient
 from support.proxy import Proxy
 from support.server import POLICY, POLICYD, Process, Site, make_site
 
+from fleet.history import Event, History, Node, Recorded, now
 from policyd import clock
 from policyd.config import FILE
 from policyd.devsetup import client_credentials, set_up, trusted_logs
@@ -48,17 +49,24 @@ class Skew:
 
 
 class FleetNode:
-    """One node: its directory, the process that runs there if any, and the proxy in front of it."""
+    """One node: its directory, the process that runs there if any, and the proxies around it.
 
-    def __init__(
-        self, name: str, site: Site, *, history: History, skew: Skew, arguments: Sequence[str]
-    ) -> None:
+    ``proxy`` is before it, where clients ask; ``state`` is between it and the state, None where that is a
+    file.
+    """
+
+    def __init__(self, name: str, site: Site, *, history: History, skew: Skew, state_url: str | None) -> None:
         self.name = name
         self.site = site
         self.skew = skew
         self.proxy = Proxy()
+        self.state: Proxy | None = None
         self._history = history
-        self._arguments = arguments
+        self._arguments: tuple[str, ...] = ()
+        if state_url is not None:
+            url = urlsplit(state_url)
+            self.state = Proxy(url.netloc)
+            self._arguments = ("--state", url._replace(netloc=self.state.address).geturl())
         self._process: Process | None = None
         self._ahead_s = _wall_ahead_s()
 
@@ -97,6 +105,13 @@ class FleetNode:
         self.note("resumed")
         self._signal(signal.SIGCONT)
 
+    def heal(self) -> None:
+        """Let everything through its proxies again."""
+        for proxy in (self.proxy, self.state):
+            if proxy is not None:
+                proxy.heal()
+        self.note("healed")
+
     def note(self, what: str) -> None:
         """Add to the history what was done to it."""
         self._history.add(Node(now(), self.name, what))
@@ -132,7 +147,9 @@ class FleetNode:
         if self._process is not None:
             self._process.kill()
             self._process = None
-        self.proxy.close()
+        for proxy in (self.proxy, self.state):
+            if proxy is not None:
+                proxy.close()
 
     def _signal(self, number: int) -> None:
         assert self._process is not None, f"{self.name} does not run"
@@ -142,8 +159,9 @@ class FleetNode:
 class Fleet:
     """Several nodes that share an authority, an issuer of tokens, and the state. Use it in a `with`.
 
-    Without ``state_url`` all nodes use one `state.db`; with one they are started with
-    `--state URL`, and whoever gives it has put a registry there.
+    Without ``state_url`` all nodes use one `state.db`. With one, such as `redis://127.0.0.1:6379`, each is
+    started with `--state` and a proxy of its own to there; whoever gives it puts the registry there, from
+    the first node's directory, before `start`.
     """
 
     def __init__(
@@ -156,8 +174,8 @@ class Fleet:
         skews: Sequence[Skew] = (),
     ) -> None:
         self.history = history
+        self.state_url = state_url
         self._stack = ExitStack()
-        arguments = () if state_url is None else ("--state", state_url)
         first = make_site(directory / "node-1")
         sites = [first, *(_join(first, directory / f"node-{number}") for number in range(2, nodes + 1))]
         _introduce(sites)
@@ -167,7 +185,7 @@ class Fleet:
         self.nodes: list[FleetNode] = []
         for number, site in enumerate(sites):
             skew = skews[number] if number < len(skews) else Skew()
-            node = FleetNode(site.config.node, site, history=history, skew=skew, arguments=arguments)
+            node = FleetNode(site.config.node, site, history=history, skew=skew, state_url=state_url)
             self.nodes.append(node)
             self._stack.callback(node.close)
 
@@ -197,7 +215,7 @@ class Fleet:
     def settle(self) -> None:
         """Stop every node, and add to the history what their ledgers have."""
         for node in self.nodes:
-            node.proxy.heal()
+            node.heal()
             node.stop()
         for node in self.nodes:
             for event in node.recorded():
@@ -218,7 +236,7 @@ def _wall_ahead_s() -> float:
 
 
 def _join(first: Site, data: Path) -> Site:
-    """Set up one more node of the first one's trust domain: keys of its own, the same authority and issuer."""
+    """Set up one more node of the first one's trust domain: own keys, the same authority and issuer."""
     data.mkdir(mode=0o700)
     for shared in ("tls", "issuer"):
         shutil.copytree(first.data / shared, data / shared)

@@ -107,7 +107,7 @@ class Recorded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Node(Event):
-    """Something was done to a node: ``paused``, ``resumed``, ``killed``, ``started``, ``cut``, ``healed`` ..."""
+    """Something was done to a node, or to the connections to it: ``paused``, ``resumed``, ``killed`` ..."""
 
     node: str
     what: str

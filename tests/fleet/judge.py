@@ -71,7 +71,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class _Seal:
-    """One seal: what was asked, and the first time that it was said to hold, for decisions and for answers."""
+    """One seal: what was asked, and from when it was said to hold, for decisions and for answers."""
 
     asked: SealAsked
     returned: SealReturned | None = None
@@ -203,7 +203,8 @@ def _answers(query: _Query, in_force: _InForce, story: _Story) -> Iterator[Fault
         yield Fault("unrecorded", f"decision `{answered.decision}` is {where}", shown)
     before = _below(in_force.newest(asked.at), answered.epoch)
     if before is not None:
-        text = f"asked {_ms(asked.at - _at(before.returned))} after it, `{answered.node}` is below {_name(before)}"
+        late = _ms(asked.at - _at(before.returned))
+        text = f"asked {late} after it, `{answered.node}` is below {_name(before)}"
         yield Fault("decision", text, (before.asked, _told(before), asked, answered))
     elif recorded is not None:
         before = _below(in_force.newest(recorded.at), answered.epoch)

@@ -10,13 +10,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleet.harness import SERVICES, Fleet
-from fleet.history import Answered, Asked, Began, History, Refused, Released, now
 from policyd_client import Decision, PolicyClient, SealState, SealWatch, Withheld
 
+from fleet.harness import SERVICES, Fleet
+from fleet.history import Answered, Asked, Began, History, Refused, Released, now
 from policyd.demo.dataservice import DataService
-from policyd.demo.synthetic import make_database
 from policyd.demo.syntax import Refused as NotRun
+from policyd.demo.synthetic import make_database
 from policyd.demo.tables import SCHEMA
 from policyd.demo.transforms import pseudonymiser, seal_token
 
@@ -75,10 +75,10 @@ class _Seals:
 
 
 class Load:
-    """Data services of their own certificates and keys, each with a client that prefers each node. Use in a `with`.
+    """Data services with certificates and keys of their own, each with clients that prefer each node.
 
-    One thread a client asks as fast as it is answered. ``problems`` is what a data service met that no
-    fault explains.
+    Use it in a `with`. One thread a client asks as fast as it is answered. ``problems`` is what a data
+    service met that no fault explains.
     """
 
     def __init__(self, fleet: Fleet, directory: Path, *, pupils: int, seed: int) -> None:

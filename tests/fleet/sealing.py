@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from fleet.harness import Fleet
-from fleet.history import Event, SealAsked, SealReturned, now
 from support.server import seals_text
 
+from fleet.harness import Fleet
+from fleet.history import Event, SealAsked, SealReturned, now
 from policyd.service.node import STALE_AFTER_S
 
 DRIFT = 0.001

@@ -17,12 +17,15 @@ from policyd.cli import main
 
 
 def skew(*, wall_offset_ms: int, boot_offset_s: float, pace: float) -> None:
-    """Make the clocks of this process wrong from now on; both run at ``pace``, 1.0 being right."""
+    """Make the clocks of this process wrong from now on.
+
+    The wall clock is off by an offset and keeps its pace; the others run at ``pace``, 1.0 being right.
+    """
     wall, monotonic, boot = clock.now, clock.monotonic, clock.boot_seconds
-    wall_began_ms, monotonic_began_s, boot_began_s = wall(), monotonic(), boot()
+    monotonic_began_s, boot_began_s = monotonic(), boot()
 
     def now() -> int:
-        return wall_began_ms + wall_offset_ms + int((wall() - wall_began_ms) * pace)
+        return wall() + wall_offset_ms
 
     def steady() -> float:
         return monotonic_began_s + (monotonic() - monotonic_began_s) * pace
