@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fleet.harness import Fleet, FleetNode, Skew
 from fleet.history import History, now
 from fleet.load import Load
-from fleet.sealing import TAIL_S, Sealing
+from fleet.sealing import Sealing
 
 MOST_RUNS = 250
 """Runs of one fleet; more are made on a new one, with other clocks."""
@@ -56,18 +58,18 @@ def campaign(
             until = now() + seconds
             while done < runs and now() < until and not load.problems:
                 record = load.records[done]
-                seal = (fleet, f"SEAL-{done}", record, load.tokens(record))
-                faults += _run(chance, fleet, lambda seal=seal: sealer.submit(_seal, sealing, *seal))
+                parts: dict[str, Any] = {
+                    "name": f"SEAL-{done}",
+                    "record": record,
+                    "tokens": load.tokens(record),
+                }
+                faults += _run(chance, fleet, partial(sealer.submit, sealing.seal, fleet, **parts))
                 done += 1
             load.expect_releases()
-            _pause(TAIL_S)
+            _pause(sealing.tail_s)
             load.expect_releases()
         fleet.settle()
     return Outcome(history, done, faults)
-
-
-def _seal(sealing: Sealing, fleet: Fleet, name: str, record: str, tokens: dict[str, bytes]) -> None:
-    sealing.seal(fleet, name=name, record=record, tokens=tokens)
 
 
 def _run(chance: random.Random, fleet: Fleet, seal: Callable[[], Future[None]]) -> Counter[str]:

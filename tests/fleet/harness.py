@@ -72,7 +72,7 @@ class FleetNode:
 
     def start(self) -> None:
         """Run `policyd serve` and wait until it listens."""
-        command = POLICYD
+        command: tuple[str, ...] = POLICYD
         if not self.skew.right:
             wrong = (str(self.skew.wall_ms), str(self.skew.boot_s), str(self.skew.pace))
             command = (sys.executable, "-m", "fleet.skewed", *wrong)

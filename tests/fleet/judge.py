@@ -6,36 +6,23 @@ is pending promises nothing. The rules:
 
 * `row`: a sealed record left by a query whose question was asked after the seal was in force;
 * `row-of-old-answer`: a sealed record left by a query that began after no answer still out could release it;
-* `decision`: a decision asked for after the seal was in force is of an epoch before it;
+* `decision`: a decision asked for after the seal was in force is of an epoch before it, or excludes by one;
 * `made-late`: a decision made, as the ledger has it, after the seal was in force is of an epoch before it;
 * `table`: a query ran with a table of seals that has not reached the epoch that its decision demands;
-* `back`: a client got an epoch lower than one that it held before it asked;
+* `back`: a client got an answer, or a table, of an epoch lower than it held before it asked;
 * `unrecorded`: a client holds an answer that is in no ledger that verifies, or is there with another epoch;
 * `unfounded`: rows left without a decision that lets any leave.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fleet.history import (
-    Answered,
-    Asked,
-    Began,
-    Event,
-    LiftAsked,
-    Recorded,
-    Refused,
-    Released,
-    SealAsked,
-    SealReturned,
-    to_dict,
-)
-
-IN_FORCE = "in_force"
+from fleet.history import Asked, Began, Event, SealReturned, to_dict
+from fleet.story import Query, Seal, Story, read_story
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,48 +56,13 @@ class Verdict:
         return f"{counted}; faults: {found}"
 
 
-@dataclass(slots=True)
-class _Seal:
-    """One seal: what was asked, and from when it was said to hold, for decisions and for answers."""
-
-    asked: SealAsked
-    returned: SealReturned | None = None
-    answers_at: float | None = None
-    lifted: LiftAsked | None = None
-    epoch: int = 0
-
-    def stood(self, since: float | None, *, begin: float, end: float) -> bool:
-        """Whether it stood, counted from ``since``, from the begin of something to its end."""
-        return since is not None and since < begin and (self.lifted is None or end < self.lifted.at)
-
-
-@dataclass(slots=True)
-class _Query:
-    """One query of one client, as far as it got."""
-
-    asked: Asked | None = None
-    answered: Answered | None = None
-    began: Began | None = None
-    released: Released | None = None
-
-
-@dataclass(slots=True)
-class _Story:
-    """The history sorted by what it is about."""
-
-    seals: dict[str, _Seal] = field(default_factory=dict)
-    queries: dict[tuple[str, str], _Query] = field(default_factory=lambda: defaultdict(_Query))
-    recorded: dict[str, Recorded] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 def judge(events: Iterable[Event]) -> Verdict:
     """Return every fault of a history. About linear in it, whatever the order of its events.
 
     Raises:
         ValueError: the history contradicts itself, so nothing can be said of it.
     """
-    story = _read(events)
+    story = read_story(events)
     in_force = _InForce(story.seals.values())
     faults: list[Fault] = []
     for query in story.queries.values():
@@ -123,74 +75,32 @@ def judge(events: Iterable[Event]) -> Verdict:
 class _InForce:
     """Answers for any instant: which seals stood, and what epoch did they ask for?"""
 
-    def __init__(self, seals: Iterable[_Seal]) -> None:
+    def __init__(self, seals: Iterable[Seal]) -> None:
         told = [each for each in seals if each.returned is not None]
         # A lift raises the epoch too, so what a seal asked for at once it asks for ever after.
         self._by_return = sorted(told, key=lambda each: _at(each.returned))
         self._instants = [_at(each.returned) for each in self._by_return]
-        self._highest: list[_Seal] = []
+        self._highest: list[Seal] = []
         for each in self._by_return:
             best = self._highest[-1] if self._highest else each
             self._highest.append(each if each.epoch > best.epoch else best)
-        self._of_record: dict[str, list[_Seal]] = defaultdict(list)
+        self._of_record: dict[str, list[Seal]] = defaultdict(list)
         for each in told:
             self._of_record[each.asked.record].append(each)
         self.records = frozenset(self._of_record)
 
-    def newest(self, at: float) -> _Seal | None:
+    def newest(self, at: float) -> Seal | None:
         """Return the seal of the highest epoch among those in force before an instant."""
         place = bisect_left(self._instants, at)
         return self._highest[place - 1] if place else None
 
-    def of(self, records: frozenset[str]) -> Iterator[_Seal]:
+    def of(self, records: frozenset[str]) -> Iterator[Seal]:
         """Yield every seal of these records that was ever said to be in force."""
         for record in records & self.records:
             yield from self._of_record[record]
 
 
-def _read(events: Iterable[Event]) -> _Story:
-    story = _Story()
-    returns: list[SealReturned] = []
-    lifts: list[LiftAsked] = []
-    for event in events:
-        match event:
-            case SealAsked():
-                _refuse_second(story.seals.get(event.seal), event)
-                story.seals[event.seal] = _Seal(event)
-            case SealReturned():
-                returns.append(event)
-                story.counts[f"seals {event.state}"] += 1
-            case LiftAsked():
-                lifts.append(event)
-            case Asked() | Answered() | Began() | Released():
-                query = story.queries[event.client, event.query]
-                name = type(event).__name__.lower()
-                _refuse_second(getattr(query, name), event)
-                setattr(query, name, event)
-                story.counts[name] += 1
-            case Recorded():
-                _refuse_second(story.recorded.get(event.decision), event)
-                story.recorded[event.decision] = event
-            case Refused():
-                story.counts["refused"] += 1
-    for said in sorted(returns, key=_at):
-        seal = _known(story, said)
-        if said.state != IN_FORCE:
-            continue
-        if said.epoch < 1:
-            raise ValueError(f"a seal in force has no epoch: {to_dict(said)}")
-        if seal.returned is None:
-            seal.returned, seal.epoch = said, said.epoch
-        if said.answers_at is not None:
-            known = seal.answers_at
-            seal.answers_at = said.answers_at if known is None else min(known, said.answers_at)
-    for lift in sorted(lifts, key=_at):
-        seal = _known(story, lift)
-        seal.lifted = seal.lifted or lift
-    return story
-
-
-def _answers(query: _Query, in_force: _InForce, story: _Story) -> Iterator[Fault]:
+def _answers(query: Query, in_force: _InForce, story: Story) -> Iterator[Fault]:
     answered, asked = query.answered, query.asked
     if answered is None:
         return
@@ -201,20 +111,21 @@ def _answers(query: _Query, in_force: _InForce, story: _Story) -> Iterator[Fault
         where = "in no ledger that verifies" if recorded is None else "in a ledger otherwise"
         shown = (answered,) if recorded is None else (answered, recorded)
         yield Fault("unrecorded", f"decision `{answered.decision}` is {where}", shown)
-    before = _below(in_force.newest(asked.at), answered.epoch)
+    uses = answered.epoch if answered.excludes is None else min(answered.epoch, answered.excludes)
+    before = _below(in_force.newest(asked.at), uses)
     if before is not None:
         late = _ms(asked.at - _at(before.returned))
         text = f"asked {late} after it, `{answered.node}` is below {_name(before)}"
         yield Fault("decision", text, (before.asked, _told(before), asked, answered))
     elif recorded is not None:
-        before = _below(in_force.newest(recorded.at), answered.epoch)
+        before = _below(in_force.newest(recorded.at), uses)
         if before is not None:
             late = _ms(recorded.at - _at(before.returned))
             text = f"made {late} after it, `{answered.node}` is below {_name(before)}"
             yield Fault("made-late", text, (before.asked, _told(before), asked, recorded, answered))
 
 
-def _rows(query: _Query, in_force: _InForce, story: _Story) -> Iterator[Fault]:
+def _rows(query: Query, in_force: _InForce, story: Story) -> Iterator[Fault]:
     released, began, answered, asked = query.released, query.began, query.answered, query.asked
     if released is None:
         return
@@ -239,44 +150,58 @@ def _rows(query: _Query, in_force: _InForce, story: _Story) -> Iterator[Fault]:
             story.counts["rows under way when a seal came"] += 1
 
 
-def _backwards(story: _Story) -> Iterator[Fault]:
-    """Yield each answer that is older than one which its client held before it asked."""
-    by_client: dict[str, list[tuple[Asked, Answered]]] = defaultdict(list)
+def _backwards(story: Story) -> Iterator[Fault]:
+    """Yield each answer, and each table of seals, older than what its client held before it asked for it.
+
+    A table may be behind an answer that another query got meanwhile; it must not be behind a table.
+    """
+    by_client: dict[str, list[Query]] = defaultdict(list)
     for query in story.queries.values():
-        if query.asked is not None and query.answered is not None:
-            by_client[query.asked.client].append((query.asked, query.answered))
-    for pairs in by_client.values():
-        held: list[tuple[float, Answered]] = []
-        for _, answered in pairs:
-            insort(held, (answered.at, answered), key=lambda each: each[0])
-        highest: list[Answered] = []
-        for _, answered in held:
-            highest.append(answered if not highest or answered.epoch > highest[-1].epoch else highest[-1])
-        instants = [at for at, _ in held]
-        for asked, answered in pairs:
-            place = bisect_left(instants, asked.at)
-            if place and highest[place - 1].epoch > answered.epoch:
-                text = f"`{asked.client}` held epoch {highest[place - 1].epoch}, then got {answered.epoch}"
-                yield Fault("back", text, (highest[place - 1], asked, answered))
+        if query.asked is not None:
+            by_client[query.asked.client].append(query)
+    for queries in by_client.values():
+        answers = [
+            (each.answered.at, each.answered.epoch, each.answered) for each in queries if each.answered
+        ]
+        tables = [
+            (each.released.at, each.began.table, each.began)
+            for each in queries
+            if each.released is not None and each.began is not None
+        ]
+        held, held_tables = _Held([*answers, *tables]), _Held(tables)
+        for each in queries:
+            if each.asked is not None and each.answered is not None:
+                yield from held.after(each.asked, each.answered.epoch, each.answered)
+            if each.began is not None:
+                yield from held_tables.after(each.began, each.began.table, each.began)
 
 
-def _below(seal: _Seal | None, epoch: int) -> _Seal | None:
+class _Held:
+    """The highest epoch that a client held at any instant, of (instant, epoch, event that shows it)."""
+
+    def __init__(self, known: Iterable[tuple[float, int, Event]]) -> None:
+        self._instants: list[float] = []
+        self._highest: list[tuple[int, Event]] = []
+        for at, epoch, event in sorted(known, key=lambda each: each[0]):
+            self._instants.append(at)
+            before = self._highest[-1] if self._highest else (epoch, event)
+            self._highest.append((epoch, event) if epoch > before[0] else before)
+
+    def after(self, begin: Asked | Began, epoch: int, event: Event) -> Iterator[Fault]:
+        """Yield a fault when ``epoch`` is below what was held before something began."""
+        place = bisect_left(self._instants, begin.at)
+        if place and self._highest[place - 1][0] > epoch:
+            highest, shown = self._highest[place - 1]
+            yield Fault(
+                "back", f"`{begin.client}` held epoch {highest}, then got {epoch}", (shown, begin, event)
+            )
+
+
+def _below(seal: Seal | None, epoch: int) -> Seal | None:
     return seal if seal is not None and epoch < seal.epoch else None
 
 
-def _known(story: _Story, event: SealReturned | LiftAsked) -> _Seal:
-    seal = story.seals.get(event.seal)
-    if seal is None or event.at < seal.asked.at:
-        raise ValueError(f"seal `{event.seal}` was not asked for before: {to_dict(event)}")
-    return seal
-
-
-def _refuse_second(known: object, event: Event) -> None:
-    if known is not None:
-        raise ValueError(f"the same thing happened twice: {to_dict(event)}")
-
-
-def _told(seal: _Seal) -> SealReturned:
+def _told(seal: Seal) -> SealReturned:
     if seal.returned is None:
         raise ValueError(f"seal `{seal.asked.seal}` was never in force")
     return seal.returned
@@ -288,7 +213,7 @@ def _at(event: Event | None) -> float:
     return event.at
 
 
-def _name(seal: _Seal) -> str:
+def _name(seal: Seal) -> str:
     return f"seal `{seal.asked.seal}` of epoch {seal.epoch}"
 
 

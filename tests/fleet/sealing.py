@@ -17,15 +17,24 @@ DRIFT = 0.001
 MARGIN_S = 0.05
 IN_FORCE_S = STALE_AFTER_S * (1 + DRIFT) + MARGIN_S
 """After how long an applied seal holds."""
-TAIL_S = IN_FORCE_S + 1.0
-"""How long the load has to go on after the last seal, so that there are questions to judge it by."""
 
 
 class Sealing(Protocol):
-    """Puts one record under seal and adds to the history what was asked and what was said."""
+    """A way to put records under seal.
+
+    Before it asks it adds a `SealAsked` to the history, and a `SealReturned` after it was told something:
+    `in_force` only for what somebody was promised.
+    """
+
+    @property
+    def tail_s(self) -> float:
+        """How long the load goes on after the last seal, so that there are questions to judge it by."""
 
     def seal(self, fleet: Fleet, *, name: str, record: str, tokens: Mapping[str, bytes]) -> None:
-        """Return when nothing more will be said about this seal."""
+        """Seal one record, and return when nothing more will be said about it.
+
+        ``tokens`` name the record to each data service. May be called while nodes are paused or dead.
+        """
 
 
 class Applied:
@@ -35,8 +44,10 @@ class Applied:
     so the seal is in force when that time is over. It is entered as pending now, and as in force then.
     """
 
+    tail_s = IN_FORCE_S + 1.0
+
     def seal(self, fleet: Fleet, *, name: str, record: str, tokens: Mapping[str, bytes]) -> None:
-        """Apply it on the first node's host."""
+        """Apply it on the first node's host, whose `state.db` all nodes share."""
         fleet.history.add(SealAsked(now(), name, record))
         epoch = fleet.site.apply(seals_text({name: tokens}))
         told = now()

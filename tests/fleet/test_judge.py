@@ -104,6 +104,7 @@ def test_a_history_survives_its_file(tmp_path: Path) -> None:
         [{"at": 1, "event": "asked", "client": "c", "query": "q"}] * 2,
         [{"at": 1, "event": "recorded", "node": "n", "decision": "d", "epoch": 1}] * 2,
         [to_dict(SealAsked(1.0, "s", "p")), to_dict(SealReturned(2.0, "s", "in_force"))],
+        [to_dict(SealAsked(1.0, "s", "p")), to_dict(SealReturned(2.0, "s", "in force", 1))],
         [to_dict(SealAsked(3.0, "s", "p")), to_dict(SealReturned(2.0, "s", "in_force", 1))],
     ],
     ids=[
@@ -113,6 +114,7 @@ def test_a_history_survives_its_file(tmp_path: Path) -> None:
         "asked twice",
         "recorded twice",
         "no epoch",
+        "no state",
         "too early",
     ],
 )

@@ -49,7 +49,7 @@ def note(history: History, name: str, call: Any) -> None:
 
 @pytest.mark.parametrize("pace", [0.001, 1.0], ids=["stands still", "right"])
 def test_a_node_that_does_not_notice_its_time_is_over_is_found_out(tmp_path: Path, pace: float) -> None:
-    """Stopped past its time, a node with a right clock refuses or knows of the seal; this judge sees which."""
+    """Stopped past its time, a node with a right clock refuses or knows of the seal; the judge sees which."""
     with Fleet(tmp_path, history=History(), nodes=1, skews=[Skew(pace=pace)]) as fleet:
         fleet.start()
         (node,) = fleet.nodes
