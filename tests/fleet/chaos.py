@@ -23,6 +23,8 @@ MOST_RUNS = 250
 _LONGEST_HOLD_S = 8.0
 _SEAL_S = 60.0
 _SPARE_PUPILS = 50
+_STORE_FAULT = 0.15
+"""In how many of the runs the store breaks, where it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,33 @@ class Outcome:
     faults: Counter[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A state that is not a file: where it is, how the registry gets there, and what can be done to it.
+
+    ``prepare`` is called before the nodes start. Each of ``faults`` breaks the store and returns what makes
+    it whole; nodes are expected to go on by themselves after it.
+    """
+
+    url: str
+    prepare: Callable[[Fleet], None]
+    faults: tuple[Callable[[random.Random], Callable[[], None]], ...] = ()
+
+
 def campaign(
-    directory: Path, sealing: Sealing, *, seed: int, runs: int, seconds: float, nodes: int = 3
+    directory: Path,
+    sealing: Sealing,
+    *,
+    seed: int,
+    runs: int,
+    seconds: float,
+    nodes: int = 3,
+    store: Store | None = None,
 ) -> Outcome:
     """Run one fleet for up to ``runs`` seals or ``seconds``, whichever ends first, and return its history.
 
-    The last seals are given time to come into force under load, beyond ``seconds``.
+    Without ``store`` the nodes share a `state.db`. The last seals are given time to come into force under
+    load, beyond ``seconds``.
 
     Raises:
         AssertionError: a data service failed, a client got no rows once all was healed, or a ledger does
@@ -51,7 +74,10 @@ def campaign(
     skews = [_skew(chance) for _ in range(nodes)]
     faults: Counter[str] = Counter()
     done = 0
-    with Fleet(directory, history=history, nodes=nodes, skews=skews) as fleet:
+    url = None if store is None else store.url
+    with Fleet(directory, history=history, nodes=nodes, skews=skews, state_url=url) as fleet:
+        if store is not None:
+            store.prepare(fleet)
         fleet.start()
         load = Load(fleet, directory, pupils=runs + _SPARE_PUPILS, seed=seed)
         with load, ThreadPoolExecutor(1) as sealer:
@@ -63,7 +89,7 @@ def campaign(
                     "record": record,
                     "tokens": load.tokens(record),
                 }
-                faults += _run(chance, fleet, partial(sealer.submit, sealing.seal, fleet, **parts))
+                faults += _run(chance, fleet, store, partial(sealer.submit, sealing.seal, fleet, **parts))
                 done += 1
             load.expect_releases()
             _pause(sealing.tail_s)
@@ -72,13 +98,20 @@ def campaign(
     return Outcome(history, done, faults)
 
 
-def _run(chance: random.Random, fleet: Fleet, seal: Callable[[], Future[None]]) -> Counter[str]:
+def _run(
+    chance: random.Random, fleet: Fleet, store: Store | None, seal: Callable[[], Future[None]]
+) -> Counter[str]:
     """Break something, seal one record, and make whole what was broken, in an order left to chance."""
-    broken = chance.sample(fleet.nodes, chance.choices((0, 1, 2), (15, 60, 25))[0])
-    chosen = [(node, _FAULTS[chance.choices(range(len(_FAULTS)), _WEIGHTS)[0]]) for node in broken]
+    broken: list[tuple[str, Callable[[], Callable[[], None]]]] = []
+    for node in chance.sample(fleet.nodes, chance.choices((0, 1, 2), (15, 60, 25))[0]):
+        fault = chance.choices(_FAULTS, _WEIGHTS)[0]
+        broken.append((fault.__name__.strip("_"), partial(fault, chance, node)))
+    if store is not None and store.faults and chance.random() < _STORE_FAULT:
+        shared = chance.choice(store.faults)
+        broken.append((f"store {shared.__name__.strip('_')}", partial(shared, chance)))
     undo = []
-    for node, fault in chosen:
-        undo.append(fault(chance, node))
+    for _, start in broken:
+        undo.append(start())
         _pause(chance.uniform(0.0, 0.1))
     sealing = seal()
     # Half the time whatever is broken stays so until the seal has returned, and heals at that very moment.
@@ -91,7 +124,7 @@ def _run(chance: random.Random, fleet: Fleet, seal: Callable[[], Future[None]]) 
         each()
     sealing.result(timeout=_SEAL_S)
     _pause(chance.uniform(0.0, 0.3))
-    return Counter(fault.__name__.strip("_") for _, fault in chosen) or Counter(["none"])
+    return Counter(name for name, _ in broken) or Counter(["none"])
 
 
 def _skew(chance: random.Random) -> Skew:
