@@ -18,6 +18,7 @@ from policyd_client import PolicyClient
 from support.proxy import Proxy
 from support.server import POLICY, POLICYD, Process, Site, make_site
 
+from fleet import skewed
 from fleet.history import Event, History, Node, Recorded, now
 from policyd import clock
 from policyd.config import FILE
@@ -75,7 +76,8 @@ class FleetNode:
         command: tuple[str, ...] = POLICYD
         if not self.skew.right:
             wrong = (str(self.skew.wall_ms), str(self.skew.boot_s), str(self.skew.pace))
-            command = (sys.executable, "-m", "fleet.skewed", *wrong)
+            # -P: what stands beside the file is not to be found by its bare name
+            command = (sys.executable, "-P", skewed.__file__, *wrong)
         self._process = Process(self.site, *self._arguments, command=command)
         self.proxy.point_to(self._process.address)
         self.note("started")

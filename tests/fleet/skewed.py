@@ -1,6 +1,6 @@
 """Runs the command `policyd` with clocks that are wrong: an offset for each, and another pace.
 
-    python -m fleet.skewed WALL_OFFSET_MS BOOT_OFFSET_S PACE serve --data ...
+    python tests/fleet/skewed.py WALL_OFFSET_MS BOOT_OFFSET_S PACE serve --data ...
 
 All of policyd asks `policyd.clock` what time it is, and nothing else may (tests/unit/test_floors.py), so
 replacing its functions in this process is enough; policyd itself has no switch for it. Waiting still

@@ -41,9 +41,11 @@ def test_a_seal_in_force_holds_on_every_node(tmp_path: Path) -> None:
         verdict = judge(events)
         print(f"fleet {number}, seed {seed}: {outcome.runs} runs, {dict(outcome.faults)}\n  {verdict}")
         print(f"  {gap(judge(as_if_in_force(events)))}")
+        kept = tmp_path / f"history-{seed}.jsonl"
         if verdict.faults:
-            outcome.history.save(tmp_path / f"history-{seed}.jsonl")
-        assert not verdict.faults, "\n".join(map(str, verdict.faults[:5]))
+            outcome.history.save(kept)
+        shown = "\n".join(map(str, verdict.faults[:5]))
+        assert not verdict.faults, f"{len(verdict.faults)} faults, the whole history in {kept}\n{shown}"
         assert verdict.counts["seals in_force"]
         assert_not_blind(events)
     assert done
