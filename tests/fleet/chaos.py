@@ -104,7 +104,7 @@ def _run(
     """Break something, seal one record, and make whole what was broken, in an order left to chance."""
     broken: list[tuple[str, Callable[[], Callable[[], None]]]] = []
     for node in chance.sample(fleet.nodes, chance.choices((0, 1, 2), (15, 60, 25))[0]):
-        fault = chance.choices(_FAULTS, _WEIGHTS)[0]
+        fault = chance.choices(*(_FAULTS_WITH_STORE if node.state is not None else _FAULTS))[0]
         broken.append((fault.__name__.strip("_"), partial(fault, chance, node)))
     if store is not None and store.faults and chance.random() < _STORE_FAULT:
         shared = chance.choice(store.faults)
@@ -117,7 +117,7 @@ def _run(
     # Half the time whatever is broken stays so until the seal has returned, and heals at that very moment.
     hold_s = _LONGEST_HOLD_S if chance.random() < 0.5 else chance.uniform(0.0, 1.5)
     wait([sealing], timeout=hold_s)
-    if chance.random() < 0.1:
+    if chance.random() < 0.05:
         _pause(chance.uniform(5.0, 7.0))  # longer than any node may go on without the state
     chance.shuffle(undo)
     for each in undo:
@@ -173,9 +173,8 @@ def _refusing(_: random.Random, node: FleetNode) -> Callable[[], None]:
 
 
 def _cut_from_state(chance: random.Random, node: FleetNode) -> Callable[[], None]:
-    """Half-open, refused or slow, as chance has it; a node whose state is a file cannot be cut from it."""
-    if node.state is None:
-        return _delayed(chance, node)
+    """Half-open, refused or slow, as chance has it."""
+    assert node.state is not None
     match chance.randrange(3):
         case 0:
             node.state.freeze()
@@ -187,10 +186,13 @@ def _cut_from_state(chance: random.Random, node: FleetNode) -> Callable[[], None
     return node.heal
 
 
-_FAULTS: tuple[Callable[[random.Random, FleetNode], Callable[[], None]], ...] = (
-    *(_paused, _killed, _delayed, _frozen, _reset, _refusing, _cut_from_state),
+_Fault = Callable[[random.Random, FleetNode], Callable[[], None]]
+_FAULTS: tuple[tuple[_Fault, ...], tuple[int, ...]] = (
+    (_paused, _killed, _delayed, _frozen, _reset, _refusing),
+    (40, 5, 20, 12, 12, 11),
 )
-_WEIGHTS = (40, 5, 10, 12, 12, 11, 10)
+"""What can be done to any node, and how often."""
+_FAULTS_WITH_STORE = ((*_FAULTS[0], _cut_from_state), (*_FAULTS[1], 25))
 
 
 def _pause(seconds: float) -> None:
