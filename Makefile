@@ -26,7 +26,7 @@ COVERED := tests/unit/policy tests/unit/decision \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage check proto bench fuzz fault mutants lock clean
+.PHONY: help run test coverage check proto bench fuzz fault chaos mutants lock clean
 
 help: ## list what there is to make (this)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,10 @@ coverage: $(DEV) ## every branch of floors 1 to 3 is run by the tests of those f
 
 fault: $(DEV) ## the fault sweeps whole: every byte, every system call (minutes; `make test` takes samples)
 	@POLICYD_SWEEPS=whole $(BIN)/python -m pytest -s tests/fault $(ARGS)
+
+chaos: $(DEV) ## seals under load while nodes and connections fail (RUNS=5000 SECONDS=1800 SEED=7)
+	@POLICYD_CHAOS_RUNS=$(or $(RUNS),5000) POLICYD_CHAOS_SECONDS=$(or $(SECONDS),1800) \
+		POLICYD_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/fleet $(ARGS)
 
 check: $(DEV) ## format, lint, types, floors, hygiene, docs, generated code, policy set
 	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise .

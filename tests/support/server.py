@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -161,12 +161,18 @@ def plain(answer: pb.CheckResponse) -> dict[str, Any]:
 class Process:
     """`policyd serve` in a process of its own; its output is kept, line by line."""
 
-    def __init__(self, site: Site, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = POLICYD,
+    ) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         self.lines: list[str] = []
         self._fresh: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.process = subprocess.Popen(
-            [*POLICYD, "serve", "--data", str(site.data), *arguments],
+            [*command, "serve", "--data", str(site.data), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
