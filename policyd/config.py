@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policyd.errors import ConfigError
-from policyd.identity.jwks import ALGORITHMS, Issuer
+from policyd.identity.jwks import Issuer
+from policyd.identity.visa_facts import VisaTrust
+from policyd.issuerconfig import read_issuer, read_visas
 from policyd.ledger.note import WitnessVerifier
 from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
@@ -63,6 +65,7 @@ class Config:
     watches: int = 16
     disk_reserve_mib: int = _RESERVE_MIB
     witness: Witness | None = None
+    visas: VisaTrust | None = None
 
     @property
     def ledger(self) -> Path:
@@ -103,7 +106,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "watches", "disk_reserve_mib", "witness"},
+        optional={"calls", "watches", "disk_reserve_mib", "witness", "visas"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -118,7 +121,7 @@ def read_config(data: Path) -> Config:
             certificate=_path(reader, tls["certificate"], data),
             key=_path(reader, tls["key"], data),
         ),
-        issuers=tuple(_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
+        issuers=tuple(read_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
         trusted_nodes={
             name: bytes.fromhex(_matching(reader, value, _PUBLIC_KEY, "64 hex digits"))
             for name, value in reader.table(top["trusted_nodes"]).items()
@@ -131,22 +134,12 @@ def read_config(data: Path) -> Config:
             else _RESERVE_MIB
         ),
         witness=_witness(reader, top["witness"]) if "witness" in top else None,
+        visas=read_visas(reader, top["visas"], data) if "visas" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
     reader.finish()
     return config
-
-
-def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:
-    fields = reader.mapping(node, required={"issuer", "jwks", "algorithms"}, optional={"audience"})
-    algorithms = reader.each(fields["algorithms"], lambda entry: reader.one_of(entry, sorted(ALGORITHMS)))
-    return Issuer(
-        issuer=reader.text(fields["issuer"]),
-        jwks=_path(reader, fields["jwks"], data),
-        algorithms=algorithms,
-        audience=reader.text(fields.get("audience")),
-    )
 
 
 def _witness(reader: Reader, node: Node) -> Witness:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from policyd.errors import ConfigError, TokenError
 from policyd.identity.claims import TokenFault
-from policyd.identity.jwks import Issuer
+from policyd.identity.jwks import Issuer, RemoteJwks
 from policyd.identity.token import TokenVerifier
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "tokens" / "tokens.yaml"
@@ -49,7 +49,9 @@ def _issuers(directory: Path) -> list[Issuer]:
     return [
         Issuer(
             issuer=name,
-            jwks=_write_jwks(directory / f"{number}.json", *entry["keys"]),
+            jwks=RemoteJwks(entry["url"])
+            if "url" in entry
+            else _write_jwks(directory / f"{number}.json", *entry["keys"]),
             algorithms=tuple(entry["algorithms"]),
         )
         for number, (name, entry) in enumerate(TABLE["issuers"].items())
