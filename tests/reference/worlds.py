@@ -236,7 +236,7 @@ def _visas(rng: random.Random, registry: Registry, person: Requester, agreement:
             level=rng.choice(list(AccreditationLevel)),
             organisation=person.organisation if rng.random() < 0.9 else "org-2",
             from_at=_date(rng, -rng.choice((50, 200, 400)), odd=0.15),
-            until_at=_date(rng, rng.choice((30, 300, 600)), odd=0.15),
+            until_at=_date(rng, rng.choice((5, 30, 300, 600)), odd=0.15),
             source=rng.choice(("https://source-1.test", "https://source-2.test")),
             supervisor=rng.choice(
                 (
