@@ -12,6 +12,8 @@ from policyd.model import AccreditationLevel
 from policyd.policy.reader import CODE, ID, Reader
 from policyd.policy.source import Node
 
+_OFFICIAL = ("system", "so", "dac")
+"""Who may assert what states nobody: the organisation, and not the person or a colleague."""
 _DAY_S = 24 * 60 * 60
 _MAX_DAYS = 5 * 366
 _YEAR_DAYS = 365
@@ -132,6 +134,8 @@ def _link(reader: Reader, node: Node) -> Evidence:
 def _evidence(reader: Reader, fields: dict[str, Node], *, kind: str = "") -> Evidence:
     days = reader.integer(fields.get("max_age_days"), minimum=1, maximum=_MAX_DAYS, default=_YEAR_DAYS)
     by = reader.each(fields.get("by"), lambda entry: reader.one_of(entry, AUTHORITIES))
+    if "by" not in fields:
+        by = _OFFICIAL
     if "by" in fields and isinstance(fields["by"].value, tuple) and not by:
         reader.fail(fields["by"], f"name who may assert it, among {', '.join(AUTHORITIES)}")
     return Evidence(

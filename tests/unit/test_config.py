@@ -227,7 +227,7 @@ def test_the_documented_visas_are_read(tmp_path: Path) -> None:
     assert [agreement for _, agreement in visas.projects] == ["DS00101"]
     (supervisor,), (link,) = visas.supervisors, visas.links
     assert (supervisor.max_age_s, link.max_age_s) == (365 * 86400, 365 * 86400)
-    assert (supervisor.value, link.by) == ("", frozenset())
+    assert (supervisor.value, link.by) == ("", {"system", "so", "dac"})
     assert read_config(write(tmp_path, TEXT)).visas is None
 
 
