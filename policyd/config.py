@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policyd.errors import ConfigError
-from policyd.identity.jwks import ALGORITHMS, Issuer
+from policyd.identity.jwks import Issuer
+from policyd.identity.visa_facts import VisaTrust
+from policyd.issuerconfig import read_issuer, read_visas
 from policyd.ledger.note import WitnessVerifier
 from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
@@ -69,6 +71,7 @@ class Config:
     witness: Witness | None = None
     connection_age_s: int = CONNECTION_AGE_S
     deny: Path | None = None
+    visas: VisaTrust | None = None
 
     @property
     def ledger(self) -> Path:
@@ -109,7 +112,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "connection_age_s", "deny", "disk_reserve_mib", "watches", "witness"},
+        optional={"calls", "connection_age_s", "deny", "disk_reserve_mib", "visas", "watches", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -124,7 +127,7 @@ def read_config(data: Path) -> Config:
             certificate=_path(reader, tls["certificate"], data),
             key=_path(reader, tls["key"], data),
         ),
-        issuers=tuple(_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
+        issuers=tuple(read_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
         trusted_nodes={
             name: bytes.fromhex(_matching(reader, value, _PUBLIC_KEY, "64 hex digits"))
             for name, value in reader.table(top["trusted_nodes"]).items()
@@ -144,22 +147,12 @@ def read_config(data: Path) -> Config:
             default=CONNECTION_AGE_S,
         ),
         deny=_path(reader, top["deny"], data) if "deny" in top else None,
+        visas=read_visas(reader, top["visas"], data) if "visas" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
     reader.finish()
     return config
-
-
-def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:
-    fields = reader.mapping(node, required={"issuer", "jwks", "algorithms"}, optional={"audience"})
-    algorithms = reader.each(fields["algorithms"], lambda entry: reader.one_of(entry, sorted(ALGORITHMS)))
-    return Issuer(
-        issuer=reader.text(fields["issuer"]),
-        jwks=_path(reader, fields["jwks"], data),
-        algorithms=algorithms,
-        audience=reader.text(fields.get("audience")),
-    )
 
 
 def _witness(reader: Reader, node: Node) -> Witness:

@@ -248,14 +248,56 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class VisaAccreditation:
+    """What verified visas say of a requester's accreditation, given while in ``organisation``.
+
+    Valid in ``[from_at, until_at)``: from when it was asserted until the first visa that it rests on is
+    over. ``supervisor`` is an issuer and a subject; only a provisional one has any.
+    """
+
+    scheme: str
+    level: AccreditationLevel
+    organisation: str
+    from_at: Instant
+    until_at: Instant
+    source: str
+    supervisor: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VisaProject:
+    """A verified visa says that the project of ``agreement`` is accredited in ``[from_at, until_at)``."""
+
+    agreement: str
+    from_at: Instant
+    until_at: Instant
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Visas:
+    """Everything that the verified visas of one token come to, sorted, nothing twice."""
+
+    accreditations: tuple[VisaAccreditation, ...] = ()
+    projects: tuple[VisaProject, ...] = ()
+
+
+NO_VISAS = Visas()
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
-    """Verified claims of a requester's token; ``digest`` is SHA-256 of the whole token."""
+    """Verified claims of a requester's token; ``digest`` is SHA-256 of the whole token.
+
+    ``visas`` is what follows from the GA4GH visas in it that were verified in their turn.
+    """
 
     issuer: str
     subject: str
     digest: bytes
     expires_at: Instant
     roles: frozenset[str] = frozenset()
+    visas: Visas = NO_VISAS
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class Server:
             self._stack = stack.pop_all()
 
     def reload_keys(self) -> None:
-        """Read the issuers' keys again, and forget every verified token.
+        """Read the issuers' keys again, those behind URLs soon, and verify every token anew.
 
         Raises:
             ConfigError: a JWKS file cannot be used; the keys in use stay.
@@ -157,7 +157,7 @@ class Server:
         )
         self.notices.append(self._listening.notice)
         self.policy: PolicySet = adopt(config.policy, config.policies, progress=self._progress)
-        self._verifier = TokenVerifier(config.issuers, audience=config.audience)
+        self._verifier = TokenVerifier(config.issuers, audience=config.audience, visas=config.visas)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
         master = load_wrapping_key(config.keys / "detail.key")
         signer = load_signing_key(config.keys / "node.key")
@@ -194,6 +194,8 @@ class Server:
             archive=config.policies,
             ledger=self.ledger,
         )
+        stack.callback(self._verifier.close)
+        self.notices.extend(self._verifier.start())
         self._project_spans(stack)
         self._listen(stack)
         follower.start()

@@ -115,4 +115,5 @@ def cache_key(request: Request) -> Key:
     claimed, token = request.claimed, request.verified.token
     if token is None:
         raise ValueError("a question without a verified token has no cache key")
-    return (claimed.agreement, claimed.purposes, claimed.action, token.issuer, token.subject, token.roles)
+    who = (token.issuer, token.subject, token.roles, token.visas)
+    return (claimed.agreement, claimed.purposes, claimed.action, *who)

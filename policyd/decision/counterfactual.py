@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain, combinations
 
+from policyd.decision.accreditation import supervisors
 from policyd.decision.change import Change, ChangeSet, Facts, make_all, order, slot
 from policyd.decision.combine import DEPARTMENT
 from policyd.decision.decide import decide
@@ -20,7 +21,7 @@ from policyd.decision.entitlement import examine, settle
 from policyd.decision.lever import State, Vocabulary, find_supervisor
 from policyd.decision.repair import Repairs, Wanted, fewest, is_theirs, repairs, wanted
 from policyd.decision.snapshot import CompiledAgreement, Snapshot, build_snapshot
-from policyd.model import Agreement, Effect, FieldMask, Instant, Registry, Request
+from policyd.model import NO_VISAS, Agreement, Effect, FieldMask, Instant, Registry, Request
 
 MAX_CHANGES = 3
 """The size up to which sets are searched."""
@@ -262,7 +263,8 @@ def relevant(snapshot: Snapshot, request: Request, *, now: Instant, provisional:
             if is_theirs(each, requester.organisation, requester.id, service.id)
         }
     own = snapshot.accreditations.get(requester.id, ())
-    people = {requester.id, *(each.supervisor for each in own if each.supervisor)}
+    visas = token.visas if token is not None else NO_VISAS
+    people = {requester.id, *supervisors(snapshot, requester, visas=visas)}
     if provisional:
         schemes = {each.scheme for each in agreements.values()} | {each.scheme for each in own}
         found = (find_supervisor(snapshot, requester, scheme, now=now) for scheme in schemes)

@@ -21,7 +21,7 @@ from policyd.decision.gates import (
     time_boundaries,
 )
 from policyd.decision.snapshot import Snapshot
-from policyd.model import FieldMask, Instant, Request
+from policyd.model import NO_VISAS, FieldMask, Instant, Request
 from policyd.policy.conditions import MISSING
 from policyd.reasons import GATE_OF, Reason
 
@@ -89,7 +89,9 @@ def examine(snapshot: Snapshot, request: Request, *, now: Instant) -> Examinatio
 
 def settle(snapshot: Snapshot, request: Request, seen: Examination, *, now: Instant) -> Entitlement:
     """Read the entitlement from what was examined; field by field the most protective verdict wins."""
-    bounds = time_boundaries(snapshot, seen.parties)
+    token = request.verified.token
+    visas = token.visas if token is not None else NO_VISAS
+    bounds = time_boundaries(snapshot, seen.parties, visas=visas)
     if seen.admitted is not None:
         bounds += snapshot.policy.times.around(now, _instants(seen.admitted))
     refusal = None if seen.refusal is None else refused(seen.refusal.reason, seen.refusal.check)

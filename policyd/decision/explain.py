@@ -31,6 +31,10 @@ from policyd.reasons import GATE_OF, Reason
 MAX_RULES = 200
 """Rules shown over all groups of one explanation; those that decide are always shown."""
 
+VISA = "visa"
+"""The source of what is known of an accreditation by visa, in place of the one that the policy set states."""
+
+_VOUCHED = frozenset({"accreditation.level", "accreditation.status", "accreditation.until"})
 _MAX_VALUE = 200
 _ADMISSION_GATES = (1, 1, 2, 2, 2, 3, 3, 3)
 _LATE = frozenset({Reason.SUPPRESSED, Reason.OBLIGATION_CONFLICT, Reason.USED_FIELD_WITHHELD})
@@ -117,6 +121,7 @@ def explain(snapshot: Snapshot, request: Request, now: Instant) -> Explanation:
     if any(group.reason is Reason.FIELD_WILDCARD for group in decision.groups):
         question.append(_gate(6, "wildcard", Reason.FIELD_WILDCARD))
         whole = True
+    visa = seen.admitted.standing.visa if seen.admitted is not None else ""
     groups, left, hidden = [], MAX_RULES, 0
     for group in decision.groups:
         checks: list[Checked] = []
@@ -124,10 +129,10 @@ def explain(snapshot: Snapshot, request: Request, now: Instant) -> Explanation:
             if isinstance(check, Checked):
                 checks.append(check)
             elif check.rule.uid == group.rule:
-                checks.append(_show(snapshot, check))
+                checks.append(_show(snapshot, check, visa=visa))
             elif left > 0 and not _elsewhere(snapshot, check):
                 left -= 1
-                checks.append(_show(snapshot, check))
+                checks.append(_show(snapshot, check, visa=visa))
             else:
                 hidden += 1
         groups.append(Explained(group, tuple(checks)))
@@ -183,8 +188,14 @@ def _admission(seen: Examination) -> Iterator[Checked]:
 
 def _findings(seen: Examination) -> Iterator[Checked]:
     """Yield the checks of gates 4 and 5 on the whole question: all that hold and all that do not."""
+    vouched: dict[str, str] = {}
+    if seen.admitted is not None:
+        vouched["accredited_person"] = seen.admitted.standing.visa
+        vouched["accredited_project"] = seen.admitted.project_visa
     for each in seen.findings:
-        yield _gate(each.gate, each.check, each.reason, purpose=each.purpose)
+        source = vouched.get(each.check)
+        why = f"{WHY[each.check]}, and a visa of `{source}` says so" if source else ""
+        yield _gate(each.gate, each.check, each.reason, why=why, purpose=each.purpose)
 
 
 def _of_group(
@@ -261,11 +272,13 @@ def _rules(trial: Trial, mask: FieldMask) -> Iterator[_Ranked]:
             yield ORDER[reason], rule.uid, _Touching(trial, rule, result, hit, reason)
 
 
-def _show(snapshot: Snapshot, seen: _Touching) -> Checked:
-    """Spell out a rule with its conditions."""
+def _show(snapshot: Snapshot, seen: _Touching, *, visa: str) -> Checked:
+    """Spell out a rule with its conditions; ``visa`` is what the accreditation rests on, if on one."""
     rule, trial = seen.rule, seen.trial
     conditions = tuple(
-        _condition(trial, snapshot.policy.atoms[number], trial.rules.truth(number), clause, alternative)
+        _condition(
+            trial, snapshot.policy.atoms[number], trial.rules.truth(number), clause, alternative, visa=visa
+        )
         for clause, alternatives in enumerate(rule.dynamic)
         for alternative, numbers in enumerate(alternatives)
         for number in numbers
@@ -283,12 +296,13 @@ def _show(snapshot: Snapshot, seen: _Touching) -> Checked:
 
 
 def _condition(
-    trial: Trial, atom: Atom | WhereAtom, truth: Truth, clause: int, alternative: int
+    trial: Trial, atom: Atom | WhereAtom, truth: Truth, clause: int, alternative: int, *, visa: str
 ) -> Condition:
     attribute = atom.attribute
     value = _spell(trial.values.get(attribute.name, MISSING))
     result = "true" if truth == TRUE else "error" if truth == ERROR else "false"
-    return Condition(attribute.name, spell_atom(atom), value, attribute.source, result, clause, alternative)
+    source = VISA if visa and attribute.name in _VOUCHED else attribute.source
+    return Condition(attribute.name, spell_atom(atom), value, source, result, clause, alternative)
 
 
 def _late(snapshot: Snapshot, group: VerdictGroup, mask: FieldMask) -> Checked:

@@ -14,6 +14,7 @@ from typing import NamedTuple, assert_never
 from policyd.decision.accreditation import Standing, boundaries, standing
 from policyd.decision.snapshot import CompiledAgreement, Snapshot
 from policyd.model import (
+    NO_VISAS,
     AccreditationStatus,
     Claimed,
     DataService,
@@ -23,6 +24,7 @@ from policyd.model import (
     Request,
     Requester,
     Status,
+    Visas,
 )
 from policyd.policy.gateways import INDIVIDUAL_DECISION, Check, Gateway
 from policyd.purpose import PurposeError
@@ -58,13 +60,17 @@ class Parties:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The parties of a question that passed gates 1 to 3."""
+    """The parties of a question that passed gates 1 to 3.
+
+    ``project_visa`` is the source of the visa by which alone the project is accredited, empty otherwise.
+    """
 
     service: DataService
     requester: Requester
     organisation: Organisation
     agreement: CompiledAgreement
     standing: Standing
+    project_visa: str = ""
 
 
 ADMISSION = (
@@ -120,8 +126,14 @@ def admit(
     refusal = _agreement_refusal(compiled, request.claimed, service, now)
     if refusal is not None:
         return parties, None, refusal
-    own = standing(snapshot, requester, agreement.scheme, now=now)
-    return parties, Admitted(service, requester, organisation, compiled, own), None
+    own = standing(snapshot, requester, agreement.scheme, now=now, visas=token.visas)
+    projects = [
+        each.source
+        for each in token.visas.projects
+        if each.agreement == agreement.id and each.from_at <= now < each.until_at
+    ]
+    visa = projects[0] if projects and not agreement.project_accredited else ""
+    return parties, Admitted(service, requester, organisation, compiled, own, visa), None
 
 
 def _usable(organisation: Organisation, now: Instant) -> bool:
@@ -197,7 +209,7 @@ def _holds(
         case Check.ACCREDITED_PERSON:
             return admitted.standing.status is AccreditationStatus.VALID
         case Check.ACCREDITED_PROJECT:
-            return admitted.agreement.agreement.project_accredited
+            return admitted.agreement.agreement.project_accredited or admitted.project_visa != ""
         case Check.ACCREDITED_SETTING:
             return admitted.service.setting in values
         case Check.ORGANISATION_KIND:
@@ -224,7 +236,7 @@ def gateway_fields(snapshot: Snapshot, admitted: Admitted) -> list[tuple[str, Fi
     return found
 
 
-def time_boundaries(snapshot: Snapshot, parties: Parties) -> list[Instant]:
+def time_boundaries(snapshot: Snapshot, parties: Parties, *, visas: Visas = NO_VISAS) -> list[Instant]:
     """Return every instant at which a gate could come out differently by time alone."""
     found: list[Instant] = []
     operator = snapshot.organisations.get(parties.service.organisation) if parties.service else None
@@ -232,10 +244,12 @@ def time_boundaries(snapshot: Snapshot, parties: Parties) -> list[Instant]:
         if organisation is not None and organisation.changed_at is not None:
             found += (organisation.changed_at, organisation.verified_at)
     if parties.requester is not None:
-        found += boundaries(snapshot, parties.requester)
+        found += boundaries(snapshot, parties.requester, visas=visas)
     if parties.agreement is not None:
         agreement = parties.agreement.agreement
         found += (agreement.from_at, agreement.until_at)
+        for project in visas.projects:
+            found += (project.from_at, project.until_at)
         gateway = snapshot.policy.gateways.by_id.get(agreement.gateway)
         for bound in (gateway.valid_from, gateway.valid_until) if gateway else ():
             if bound is not None:

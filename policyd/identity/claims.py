@@ -33,6 +33,7 @@ class TokenFault(StrEnum):
     ALGORITHM = "algorithm"
     ISSUER = "issuer"
     KEY = "key"
+    KEYS_STALE = "keys-stale"
     SIGNATURE = "signature"
     CLAIMS = "claims"
     AUDIENCE = "audience"
@@ -62,17 +63,21 @@ class Claims:
     roles: frozenset[str]
 
 
-def read_header(members: dict[str, object]) -> Header:
+def read_header(
+    members: dict[str, object], *, types: frozenset[str] = _TYPES, ignored: frozenset[str] = frozenset()
+) -> Header:
     """Check the protected header (RFC 7515 section 4, RFC 8725 sections 3.1 and 3.11).
+
+    ``types`` are the values that `typ` may have, ``ignored`` what is allowed and means nothing.
 
     Raises:
         TokenError: `header` (it brings its own key, or an extension), `type`, `algorithm` or `key`.
     """
     # SECURITY: a token must not choose the key that verifies it (vectors `jku`, `jwk`, `x5u`, `x5c`).
-    if _REFUSED_HEADERS & members.keys():
+    if (_REFUSED_HEADERS - ignored) & members.keys():
         raise TokenError(TokenFault.HEADER)
     kind, algorithm, key_id = members.get("typ"), members.get("alg"), members.get("kid")
-    if not isinstance(kind, str) or kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in types:
         raise TokenError(TokenFault.TYPE)
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise TokenError(TokenFault.ALGORITHM)
@@ -88,7 +93,7 @@ def read_claims(members: dict[str, object], *, audience: str) -> Claims:
         TokenError: `claims`, `audience`, `actor` or `lifetime`.
     """
     subject, token_id = members.get("sub"), members.get("jti")
-    if not _is_name(subject) or not _is_name(token_id):
+    if not is_name(subject) or not is_name(token_id):
         raise TokenError(TokenFault.CLAIMS)
     audiences = members.get("aud")
     if isinstance(audiences, str):
@@ -97,8 +102,8 @@ def read_claims(members: dict[str, object], *, audience: str) -> Claims:
         raise TokenError(TokenFault.CLAIMS)
     if audience not in audiences:
         raise TokenError(TokenFault.AUDIENCE)
-    issued, expires = _seconds(members.get("iat")), _seconds(members.get("exp"))
-    not_before = _seconds(members["nbf"]) if "nbf" in members else issued
+    issued, expires = read_seconds(members.get("iat")), read_seconds(members.get("exp"))
+    not_before = read_seconds(members["nbf"]) if "nbf" in members else issued
     if not issued < expires <= issued + MAX_LIFETIME_S:
         raise TokenError(TokenFault.LIFETIME)
     return Claims(
@@ -146,11 +151,17 @@ def check_time(claims: Claims, *, now: Instant, skew_s: int) -> None:
         raise TokenError(TokenFault.EXPIRED)
 
 
-def _is_name(value: object) -> bool:
+def is_name(value: object) -> bool:
+    """Say whether `value` can name a subject: 1 to 255 visible ASCII characters."""
     return isinstance(value, str) and _SUBJECT.fullmatch(value) is not None
 
 
-def _seconds(value: object) -> int:
+def read_seconds(value: object) -> int:
+    """Read an instant in whole seconds.
+
+    Raises:
+        TokenError: `claims`.
+    """
     # SPEC: RFC 7519 section 2 allows fractions and any size; we do not. bool is an int in Python.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 40:
         raise TokenError(TokenFault.CLAIMS)

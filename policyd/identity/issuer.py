@@ -61,10 +61,12 @@ class LocalIssuer:
         lifetime_s: int = 600,
         roles: Sequence[str] = (),
         certificate_der: bytes | None = None,
+        visas: Sequence[str] = (),
     ) -> str:
         """Return a token that `data_service` (a SPIFFE ID) may bring on behalf of `subject`.
 
         ``lifetime_s`` is 1 to 900. With ``certificate_der`` the token is bound to that client certificate.
+        ``visas`` are carried as they are (docs/visas.md).
 
         Raises:
             ValueError: ``lifetime_s`` is out of range.
@@ -83,6 +85,8 @@ class LocalIssuer:
         }
         if roles:
             claims["roles"] = list(roles)
+        if visas:
+            claims["ga4gh_passport_v1"] = list(visas)
         if certificate_der is not None:
             claims["cnf"] = {"x5t#S256": _base64url(hashlib.sha256(certificate_der).digest())}
         headers = {"typ": "at+jwt", "kid": self._key.id}

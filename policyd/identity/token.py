@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import jwt
 
 from policyd.errors import ConfigError, TokenError
 from policyd.identity.claims import (
@@ -23,14 +19,14 @@ from policyd.identity.claims import (
     read_claims,
     read_header,
 )
-from policyd.identity.jwks import Issuer, IssuerKey, read_issuer_keys
-from policyd.identity.strict_json import read_json
+from policyd.identity.jwks import Issuer
+from policyd.identity.jwks_source import Keyring
+from policyd.identity.jws import check_compact, open_compact
+from policyd.identity.visa import NO_PASSPORT, PASSPORT, Passport, VisaVerifier
+from policyd.identity.visa_facts import VisaTrust
 from policyd.model import Instant, Token
 
 MAX_TOKEN_BYTES = 16 << 10
-
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
-_JWS = jwt.PyJWS()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +35,15 @@ class _Known:
 
     token: Token
     claims: Claims
+    passport: Passport
 
 
 class TokenVerifier:
-    """Verifies tokens of a fixed list of issuers. Safe to use from many threads; does no I/O in `verify`."""
+    """Verifies tokens of a fixed list of issuers, and the visas in them. Safe to use from many threads.
+
+    Keys behind URLs are fetched from ``start`` to ``close``; before, none of them counts. `verify` does no
+    I/O, and waits at most a quarter of a second for keys that it has never seen.
+    """
 
     def __init__(
         self,
@@ -51,11 +52,12 @@ class TokenVerifier:
         audience: str,
         skew_s: int = MAX_SKEW_S,
         cache_size: int = 4096,
+        visas: VisaTrust | None = None,
     ) -> None:
         """Read the issuers' keys.
 
         ``skew_s`` (0 to 30) is how far the issuer's clock may differ; ``cache_size`` (0 or more) is how
-        many verified tokens are remembered.
+        many verified tokens are remembered. Without ``visas`` no visa means anything.
 
         Raises:
             ConfigError: no issuer, two of one name, an issuer that cannot be used, a number out of range.
@@ -78,18 +80,33 @@ class TokenVerifier:
         self._cache_size = cache_size
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, _Known] = OrderedDict()
-        self._keys = {issuer.issuer: read_issuer_keys(issuer) for issuer in issuers}
+        self._keyring = Keyring(issuers)
+        self._visas = VisaVerifier(visas, audience=audience, skew_s=skew_s) if visas is not None else None
+        self._versions = (0, 0)
+
+    def start(self) -> list[str]:
+        """Begin to fetch keys, wait shortly for the first, and return a line for each issuer without any."""
+        lines = self._keyring.start()
+        return lines if self._visas is None else [*lines, *self._visas.keyring.start()]
+
+    def close(self) -> None:
+        """Stop fetching keys."""
+        self._keyring.close()
+        if self._visas is not None:
+            self._visas.keyring.close()
 
     def reload(self) -> None:
-        """Read the keys again and forget every verified token; on failure everything stays as it was.
+        """Read the keys again, have those behind URLs fetched soon, and forget every verified token.
+
+        On failure everything stays as it was.
 
         Raises:
             ConfigError: a JWKS file cannot be used.
         """
-        keys = {name: read_issuer_keys(issuer) for name, issuer in self._issuers.items()}
-        with self._lock:
-            self._keys = keys
-            self._cache = OrderedDict()
+        keyrings = [self._keyring] if self._visas is None else [self._keyring, self._visas.keyring]
+        # All are read before the first is used.
+        for keyring, read in [(each, each.read_files()) for each in keyrings]:
+            keyring.use(read)
 
     def verify(
         self, token: str, *, data_service: str, now: Instant, certificate_der: bytes | None = None
@@ -106,25 +123,19 @@ class TokenVerifier:
             raise TokenError(TokenFault.MISSING)
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenError(TokenFault.TOO_LONG)
-        if _COMPACT.fullmatch(token) is None:
-            raise TokenError(TokenFault.MALFORMED)
+        check_compact(token)
         digest = hashlib.sha256(token.encode("ascii")).digest()
         cache_key = _cache_key(digest, data_service=data_service, certificate_der=certificate_der)
-        with self._lock:
-            # INVARIANT: a cache belongs to the keys that filled it; a late store cannot undo a reload.
-            cache, keys = self._cache, self._keys
-            known = cache.get(cache_key)
-            if known is not None:
-                cache.move_to_end(cache_key)
+        known, cache = self._recall(cache_key)
         if known is None:
             known = self._verify(
-                token, keys=keys, digest=digest, data_service=data_service, certificate_der=certificate_der
+                token, digest=digest, data_service=data_service, certificate_der=certificate_der, now=now
             )
-            check_time(known.claims, now=now, skew_s=self._skew_s)
-            self._remember(cache, cache_key=cache_key, known=known)
+            if known.passport.whole:
+                self._remember(cache, cache_key=cache_key, known=known)
             return known.token
         try:
-            check_time(known.claims, now=now, skew_s=self._skew_s)
+            self._check_known(known, now=now)
         except TokenError:
             with self._lock:
                 cache.pop(cache_key, None)
@@ -132,46 +143,50 @@ class TokenVerifier:
         return known.token
 
     def _verify(
-        self,
-        token: str,
-        *,
-        keys: dict[str, dict[str, IssuerKey]],
-        digest: bytes,
-        data_service: str,
-        certificate_der: bytes | None,
+        self, token: str, *, digest: bytes, data_service: str, certificate_der: bytes | None, now: Instant
     ) -> _Known:
-        head, body, _ = token.split(".")
-        header = read_header(_read_segment(head))
-        payload = _read_segment(body)
-        name = payload.get("iss")
-        issuer = self._issuers.get(name) if isinstance(name, str) else None
-        if issuer is None:
-            raise TokenError(TokenFault.ISSUER)
-        if header.algorithm not in issuer.algorithms:
-            raise TokenError(TokenFault.ALGORITHM)
-        key = keys[issuer.issuer].get(header.key_id)
-        if key is None:
-            raise TokenError(TokenFault.KEY)
-        if key.algorithm != header.algorithm:
-            raise TokenError(TokenFault.ALGORITHM)
-        try:
-            # Claims are checked below: PyJWT would use its own clock and accept much that we refuse.
-            _JWS.decode(token, key.key, algorithms=[key.algorithm])
-        except jwt.InvalidSignatureError:
-            raise TokenError(TokenFault.SIGNATURE) from None
-        except jwt.PyJWTError:
-            raise TokenError(TokenFault.MALFORMED) from None
+        issuer, payload = open_compact(token, self._issuers, keyring=self._keyring, read_header=read_header)
         claims = read_claims(payload, audience=issuer.audience or self._audience)
         check_caller(claims, data_service=data_service)
         check_binding(payload, certificate_der=certificate_der)
+        # Before anything else is opened: nobody needs the visas of a token that is over.
+        check_time(claims, now=now, skew_s=self._skew_s)
+        passport = NO_PASSPORT
+        if self._visas is not None and PASSPORT in payload:
+            bearer = (issuer.issuer, claims.subject)
+            passport = self._visas.open(payload[PASSPORT], bearer=bearer, now=now)
         verified = Token(
             issuer=issuer.issuer,
             subject=claims.subject,
             digest=digest,
             expires_at=claims.expires * 1000,
             roles=claims.roles,
+            visas=passport.visas,
         )
-        return _Known(token=verified, claims=claims)
+        return _Known(token=verified, claims=claims, passport=passport)
+
+    def _check_known(self, known: _Known, *, now: Instant) -> None:
+        """Check all that can change while the keys stay the same: the time, and whether they are fresh."""
+        self._keyring.check_fresh(known.token.issuer)
+        check_time(known.claims, now=now, skew_s=self._skew_s)
+
+    def _recall(self, cache_key: bytes) -> tuple[_Known | None, OrderedDict[bytes, _Known]]:
+        """Return what is remembered, if it is, and the memory it belongs to."""
+        versions = (self._keyring.version, self._visas.keyring.version if self._visas else 0)
+        with self._lock:
+            # INVARIANT: a memory belongs to the keys that filled it; a late store cannot undo a change.
+            if versions != self._versions:
+                self._versions, self._cache = versions, OrderedDict()
+            cache = self._cache
+            known = cache.get(cache_key)
+            if known is not None:
+                cache.move_to_end(cache_key)
+        if known is not None and self._visas is not None:
+            try:
+                self._visas.check_fresh(known.passport)
+            except TokenError:
+                return None, cache  # the token may hold all the same, with less to say
+        return known, cache
 
     def _remember(self, cache: OrderedDict[bytes, _Known], *, cache_key: bytes, known: _Known) -> None:
         if self._cache_size == 0:
@@ -186,15 +201,3 @@ def _cache_key(digest: bytes, *, data_service: str, certificate_der: bytes | Non
     """Name all that a verification depends on, apart from the keys and the time."""
     certificate = hashlib.sha256(certificate_der).digest() if certificate_der is not None else b"-" * 32
     return hashlib.sha256(digest + certificate + data_service.encode("utf-8", "surrogatepass")).digest()
-
-
-def _read_segment(segment: str) -> dict[str, object]:
-    """Decode one base64url segment in its only canonical form (RFC 7515 section 2) to a JSON object."""
-    try:
-        data = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-        value = read_json(data)
-    except ValueError:
-        raise TokenError(TokenFault.MALFORMED) from None
-    if urlsafe_b64encode(data).rstrip(b"=").decode() != segment or not isinstance(value, dict):
-        raise TokenError(TokenFault.MALFORMED)
-    return value

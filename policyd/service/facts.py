@@ -10,10 +10,13 @@ from typing import Any
 
 from policyd import canonical
 from policyd.canonical import canonical_json, decode_mask, encode_mask
+from policyd.decision.accreditation import supervisors
 from policyd.decision.snapshot import Snapshot, build_snapshot
 from policyd.errors import LedgerCorrupt
 from policyd.model import (
+    NO_VISAS,
     Accreditation,
+    AccreditationLevel,
     Action,
     Claimed,
     FieldMask,
@@ -23,6 +26,9 @@ from policyd.model import (
     Requester,
     Token,
     Verified,
+    VisaAccreditation,
+    VisaProject,
+    Visas,
 )
 from policyd.policy.policyset import PolicySet
 from policyd.registry.entry import from_dict, to_dict
@@ -90,7 +96,7 @@ def facts_of(snapshot: Snapshot, request: Request) -> bytes:
             found.organisations[operator.id] = operator
     requester = _requester(snapshot, verified) if service is not None else None
     if service is not None and requester is not None:
-        _add_person(snapshot, requester, found)
+        _add_person(snapshot, requester, found, visas=verified.token.visas if verified.token else NO_VISAS)
         compiled = snapshot.agreements.get(claimed.agreement)
         if compiled is not None:
             agreement = compiled.agreement
@@ -117,7 +123,7 @@ def _requester(snapshot: Snapshot, verified: Verified) -> Requester | None:
     return None if token is None else snapshot.requesters.get((token.issuer, token.subject))
 
 
-def _add_person(snapshot: Snapshot, requester: Requester, found: Registry) -> None:
+def _add_person(snapshot: Snapshot, requester: Requester, found: Registry, *, visas: Visas) -> None:
     """Add a requester with organisation and accreditations, and as much of those who supervise them."""
     found.requesters[requester.id] = requester
     organisation = snapshot.organisations.get(requester.organisation)
@@ -125,10 +131,11 @@ def _add_person(snapshot: Snapshot, requester: Requester, found: Registry) -> No
         found.organisations[organisation.id] = organisation
     for record in snapshot.accreditations.get(requester.id, ()):
         found.accreditations[record.id] = record
-        supervisor = snapshot.requesters_by_id.get(record.supervisor or "")
+    for name in supervisors(snapshot, requester, visas=visas):
+        supervisor = snapshot.requesters_by_id.get(name)
         if supervisor is not None:
             found.requesters[supervisor.id] = supervisor
-        others: tuple[Accreditation, ...] = snapshot.accreditations.get(record.supervisor or "", ())
+        others: tuple[Accreditation, ...] = snapshot.accreditations.get(name, ())
         found.accreditations.update({other.id: other for other in others})
 
 
@@ -145,6 +152,8 @@ def write_detail(facts: bytes, question: Question, at: Instant) -> bytes:
             "expires_at": verified.token.expires_at,
             "roles": sorted(verified.token.roles),
         }
+        if verified.token.visas != NO_VISAS:
+            token["visas"] = _write_visas(verified.token.visas)
     document = {
         "v": _VERSION,
         "rpc": question.rpc,
@@ -184,7 +193,7 @@ def read_detail(plain: bytes) -> Detail:
             policy_version=known["policy_version"],
             facts=facts,
         )
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise LedgerCorrupt(f"the detail cannot be read: {error}") from None
 
 
@@ -218,6 +227,53 @@ def snapshot_of(facts: bytes, policy: PolicySet) -> Snapshot:
     return build_snapshot(replace(policy, version=version), registry, epoch=epoch)
 
 
+def _write_visas(visas: Visas) -> dict[str, object]:
+    return {
+        "accreditations": [
+            {
+                "scheme": each.scheme,
+                "level": each.level.value,
+                "organisation": each.organisation,
+                "from_at": each.from_at,
+                "until_at": each.until_at,
+                "source": each.source,
+                "supervisor": list(each.supervisor) if each.supervisor else [],
+            }
+            for each in visas.accreditations
+        ],
+        "projects": [
+            {
+                "agreement": each.agreement,
+                "from_at": each.from_at,
+                "until_at": each.until_at,
+                "source": each.source,
+            }
+            for each in visas.projects
+        ],
+    }
+
+
+def _read_visas(document: Mapping[str, Any]) -> Visas:
+    return Visas(
+        accreditations=tuple(
+            VisaAccreditation(
+                each["scheme"],
+                AccreditationLevel(each["level"]),
+                each["organisation"],
+                each["from_at"],
+                each["until_at"],
+                each["source"],
+                (each["supervisor"][0], each["supervisor"][1]) if each["supervisor"] else None,
+            )
+            for each in document["accreditations"]
+        ),
+        projects=tuple(
+            VisaProject(each["agreement"], each["from_at"], each["until_at"], each["source"])
+            for each in document["projects"]
+        ),
+    )
+
+
 def _question(document: Mapping[str, Any]) -> Question:
     claimed = Claimed(
         request_id=document["request_id"],
@@ -237,7 +293,14 @@ def _question(document: Mapping[str, Any]) -> Question:
     else:
         verified = Verified(
             document["spiffe_id"],
-            Token(token["issuer"], token["subject"], digest, token["expires_at"], frozenset(token["roles"])),
+            Token(
+                token["issuer"],
+                token["subject"],
+                digest,
+                token["expires_at"],
+                frozenset(token["roles"]),
+                _read_visas(token["visas"]) if "visas" in token else NO_VISAS,
+            ),
         )
     return Question(
         rpc=document["rpc"],

@@ -47,7 +47,7 @@ class _Book:
     """The facts of one snapshot that were asked for, as bytes."""
 
     snapshot: Snapshot
-    kept: dict[tuple[str, str, str, str], bytes] = field(default_factory=dict)
+    kept: dict[tuple[object, ...], bytes] = field(default_factory=dict)
 
 
 class Recorder:
@@ -111,7 +111,9 @@ class Recorder:
         known = request.verified.spiffe_id in snapshot.services and (issuer, subject) in snapshot.requesters
         if not known or request.claimed.agreement not in snapshot.agreements:
             return facts_of(snapshot, request)
-        key = (request.verified.spiffe_id, issuer, subject, request.claimed.agreement)
+        # Of the visas only who supervises is looked up in the registry.
+        named = {each.supervisor for each in token.visas.accreditations} if token else set()
+        key = (request.verified.spiffe_id, issuer, subject, request.claimed.agreement, frozenset(named))
         facts = book.kept.get(key)
         if facts is None:
             facts = facts_of(snapshot, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,17 @@ from support.tiny_registry import EVERYTHING, NOW, ask, gives_no_more, owes_no_l
 
 from policyd.decision.decide import decide
 from policyd.decision.snapshot import build_snapshot
-from policyd.model import AccreditationLevel, Action, Decision, Effect, Registry, Request, Status
+from policyd.model import (
+    AccreditationLevel,
+    Action,
+    Decision,
+    Effect,
+    Registry,
+    Request,
+    Status,
+    VisaAccreditation,
+    VisaProject,
+)
 from policyd.policy.policyset import PolicySet
 
 SECTIONS = ("organisations", "requesters", "accreditations", "data_services", "agreements")
@@ -147,6 +158,80 @@ def test_losing_a_registered_fact_never_gives_more(
     for changes in (less_by_one_entry, less_by_one_word, suspended):
         for what, less in changes(base):
             compare(request, before, decide(build_snapshot(policy(), less, epoch=1), request, NOW), what)
+
+
+def draw_facts(rng: random.Random) -> list[VisaAccreditation | VisaProject]:
+    """Return what up to three visas say, most of it true of somebody at some time."""
+    near = [NOW - 2, NOW - 1, NOW, NOW + 1, NOW + 99]
+    found: list[VisaAccreditation | VisaProject] = [
+        tiny.visa(
+            level=rng.choice(list(AccreditationLevel)),
+            organisation=rng.choice(["uni", "uni", "uni", "dept"]),
+            from_at=rng.choice(near[:4]),
+            until_at=rng.choice(near[2:]),
+            supervisor=rng.choice([None, ("issuer-1", "researcher-2"), ("issuer-1", "nobody")]),
+            source=f"https://source-{number}.test",
+        )
+        for number in range(rng.randint(1, 3))
+    ]
+    if rng.random() < 0.5:
+        found.append(tiny.project(until_at=rng.choice(near)))
+    return found
+
+
+@settings(max_examples=80)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([("academic",), ("industry",), ("academic", "statistics")]),
+    st.sampled_from(list(Action)),
+    st.sampled_from(["researcher-1", "researcher-2"]),
+)
+def test_leaving_out_a_visa_never_gives_more(
+    seed: int, purposes: tuple[str, ...], action: Action, who: str
+) -> None:
+    """Whoever asks chooses what to bring: no field moves up for any visa that stays at home."""
+    rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+    base, facts = draw_registry(rng), draw_facts(rng)
+    agreed = replace(base.agreements["AG-1"], project_accredited=rng.random() < 0.5)
+    snapshot = build_snapshot(policy(), replace(base, agreements={"AG-1": agreed}), epoch=1)
+    request = ask(*sorted(EVERYTHING), who=who, purposes=purposes, action=action)
+    for size in range(1, len(facts) + 1):
+        for brought in itertools.combinations(facts, size):
+            before = decide(snapshot, tiny.bringing(request, *brought), NOW)
+            for left in range(size):
+                fewer = [each for at, each in enumerate(brought) if at != left]
+                after = decide(snapshot, tiny.bringing(request, *fewer), NOW)
+                compare(request, before, after, f"visa {left} of {brought}")
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.sampled_from(["researcher-1", "researcher-2"]))
+def test_losing_a_registered_fact_gives_no_more_to_who_brings_visas(seed: int, who: str) -> None:
+    """Apart from a record that outdates a visa, whose loss needs two people as any gain does."""
+    rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+    base, facts = draw_registry(rng), draw_facts(rng)
+    request = tiny.bringing(ask(*sorted(EVERYTHING), who=who, purposes=("academic",)), *facts)
+    before = decide(build_snapshot(policy(), base, epoch=1), request, NOW)
+    for changes in (less_by_one_entry, less_by_one_word, suspended):
+        for what, less in changes(base):
+            lost = base.accreditations.keys() - less.accreditations.keys()
+            if any(base.accreditations[name].requester == who for name in lost):
+                continue
+            compare(request, before, decide(build_snapshot(policy(), less, epoch=1), request, NOW), what)
+
+
+def test_visas_drawn_do_give_more() -> None:
+    """The properties above bite: among what they draw there are visas that accredit person and project."""
+    gained = 0
+    for seed in range(200):
+        rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+        base, facts = draw_registry(rng), draw_facts(rng)
+        snapshot = build_snapshot(policy(), base, epoch=1)
+        request = ask(*sorted(EVERYTHING), purposes=("academic",))
+        without, brought = (decide(snapshot, each, NOW) for each in (request, tiny.bringing(request, *facts)))
+        assert released(without) <= released(brought)
+        gained += released(without) < released(brought)
+    assert gained >= 10
 
 
 def test_registries_drawn_do_release_and_withhold() -> None:

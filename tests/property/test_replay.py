@@ -169,6 +169,8 @@ def test_a_detail_names_nobody_who_has_nothing_to_do_with_it(tmp_path: Path) -> 
                 assert not kept.agreements
                 continue
             supervisors = {each.supervisor for each in snapshot.accreditations.get(asks.id, ())}
+            named = {each.supervisor for each in token.visas.accreditations} if token else set()
+            supervisors |= {each.id for key, each in snapshot.requesters.items() if key in named}
             assert kept.requesters_by_id.keys() <= {asks.id, *supervisors}
             for compiled in kept.agreements.values():
                 assert compiled.agreement.requesters <= {asks.id}

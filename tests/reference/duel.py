@@ -13,7 +13,7 @@ from policyd.decision.cache import Decider
 from policyd.decision.decide import decide
 from policyd.decision.snapshot import build_snapshot
 from policyd.errors import SourceError
-from policyd.model import Decision, Registry, Request
+from policyd.model import NO_VISAS, Decision, Registry, Request
 from policyd.policy.load import load_policy_set
 from policyd.policy.policyset import PolicySet
 from reference.evaluator import Answer, evaluate
@@ -136,8 +136,16 @@ def _ask_engine(decider: Decider, request: Request, now: int, want: Answer) -> l
     try:
         have = decider.decide(request, now)
         found = [*differences(have, want)]
-        cached = (have, decider.decide(request, other))
-        uncached = (decide(decider.snapshot, request, now), decide(decider.snapshot, request, other))
+        cached: tuple[Decision, ...] = (have, decider.decide(request, other))
+        uncached: tuple[Decision, ...] = (
+            decide(decider.snapshot, request, now),
+            decide(decider.snapshot, request, other),
+        )
+        token = request.verified.token
+        if token is not None and token.visas != NO_VISAS:
+            bare = replace(request, verified=replace(request.verified, token=replace(token, visas=NO_VISAS)))
+            cached = (*cached, decider.decide(bare, now))
+            uncached = (*uncached, decide(decider.snapshot, bare, now))
     except Exception as error:  # noqa: BLE001  (whatever the engine raises is a finding; the search goes on)
         return [f"the engine raised {type(error).__name__}: {error}"]
     if cached != uncached:

@@ -17,6 +17,7 @@ from policyd.model import (
     Requester,
     Status,
     Transform,
+    Visas,
 )
 from policyd.reasons import Reason
 from reference import purpose as purposes
@@ -193,13 +194,21 @@ def _gate_5(question: Question, parties: Parties) -> Verdict | None:
     gateway = question.source.gateways.get(parties.agreement.gateway)
     if gateway is None or not _is_in_force(gateway["valid_from"], gateway["valid_until"], question.now):
         return _withheld(Reason.GATEWAY_NOT_IN_FORCE, "gate:5:gateway")
-    status, _ = accreditation_of(question.registry, parties.requester, parties.agreement.scheme, question.now)
+    status, _ = accreditation_of(
+        question.registry, parties.requester, parties.agreement.scheme, question.now, _visas(question)
+    )
     for name in question.request.claimed.purposes:
         for each in gateway.get("preconditions", []):
             met = {
                 "organisation_kind": parties.organisation.kind in each.get("kinds", []),
                 "accredited_person": status == "valid",
-                "accredited_project": parties.agreement.project_accredited,
+                "accredited_project": parties.agreement.project_accredited
+                or any(
+                    grant.agreement == parties.agreement.id
+                    and question.now >= grant.from_at
+                    and question.now < grant.until_at
+                    for grant in _visas(question).projects
+                ),
                 "accredited_setting": parties.service.setting in each.get("settings", []),
                 "not_individual_decision": not purposes.at_or_below(
                     question.source.purposes, name, ["individual-decision"]
@@ -211,6 +220,11 @@ def _gate_5(question: Question, parties: Parties) -> Verdict | None:
             if not met:
                 return _withheld(Reason.GATEWAY_PRECONDITION, f"gate:5:{each['check']}")
     return None
+
+
+def _visas(question: Question) -> Visas:
+    token = question.request.verified.token
+    return Visas() if token is None else token.visas
 
 
 def _is_in_force(valid_from: object, valid_until: object, now: int) -> bool:
@@ -316,7 +330,9 @@ def _gate_9(
 def _attributes(question: Question, parties: Parties, field: Field, purpose: str) -> dict[str, object]:
     """Return what rules may look at (docs/policy-set.md); an attribute that is missing has no entry."""
     agreement, organisation = parties.agreement, parties.organisation
-    status, record = accreditation_of(question.registry, parties.requester, agreement.scheme, question.now)
+    status, record = accreditation_of(
+        question.registry, parties.requester, agreement.scheme, question.now, _visas(question)
+    )
     found: dict[str, object] = {
         "requester.id": parties.requester.id,
         "organisation.id": organisation.id,

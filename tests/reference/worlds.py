@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from policyd.clock import parse_instant
 from policyd.model import (
+    NO_VISAS,
     Accreditation,
     AccreditationLevel,
     Action,
@@ -20,6 +21,9 @@ from policyd.model import (
     Status,
     Token,
     Verified,
+    VisaAccreditation,
+    VisaProject,
+    Visas,
 )
 from reference.draft import ARTICLE9, ORGANISATION_KINDS, ROLES, SCHEMES, SETTINGS, Draft, some
 from reference.policies import draw_policy
@@ -215,11 +219,45 @@ def _request(rng: random.Random, draft: Draft, registry: Registry) -> Request:
         digest=bytes(32),
         expires_at=NOW + DAY,
         roles=frozenset(rng.sample(ROLES, rng.randint(0, 2))),
+        visas=_visas(rng, registry, person, agreement) if rng.random() < 0.35 else NO_VISAS,
     )
     spiffe_id = service.spiffe_id if rng.random() < 0.992 else "spiffe://test/gone"
     if rng.random() < 0.008:
         return Request(claimed, Verified(spiffe_id, None, rng.choice(("expired", "signature"))))
     return Request(claimed, Verified(spiffe_id, token))
+
+
+def _visas(rng: random.Random, registry: Registry, person: Requester, agreement: Agreement) -> Visas:
+    """Draw what a passport comes to: mostly for the agreement's scheme and the person's organisation."""
+    people = list(registry.requesters.values())
+    accreditations = [
+        VisaAccreditation(
+            scheme=agreement.scheme if rng.random() < 0.9 else SCHEMES[1],
+            level=rng.choice(list(AccreditationLevel)),
+            organisation=person.organisation if rng.random() < 0.9 else "org-2",
+            from_at=_date(rng, -rng.choice((50, 200, 400)), odd=0.15),
+            until_at=_date(rng, rng.choice((5, 30, 300, 600)), odd=0.15),
+            source=rng.choice(("https://source-1.test", "https://source-2.test")),
+            supervisor=rng.choice(
+                (
+                    None,
+                    (ISSUERS[0], "subject-gone"),
+                    *((each.issuer, each.subject) for each in people),
+                )
+            ),
+        )
+        for _ in range(rng.randint(0, 3))
+    ]
+    projects = [
+        VisaProject(
+            agreement=agreement.id if rng.random() < 0.9 else "AG-GONE",
+            from_at=_date(rng, -50, odd=0.2),
+            until_at=_date(rng, 50, odd=0.2),
+            source="https://source-1.test",
+        )
+        for _ in range(rng.randint(0, 2))
+    ]
+    return Visas(tuple(accreditations), tuple(projects))
 
 
 def _declared(rng: random.Random, draft: Draft, agreement: Agreement) -> tuple[str, ...]:

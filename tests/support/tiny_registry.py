@@ -25,6 +25,9 @@ from policyd.model import (
     Token,
     VerdictGroup,
     Verified,
+    VisaAccreditation,
+    VisaProject,
+    Visas,
 )
 from policyd.obligation import merge
 from policyd.policy.policyset import PolicySet
@@ -153,6 +156,37 @@ def ask(*names: str, who: str = "researcher-1", service: str = "svc-secure", **c
     )
     token = Token(ISSUER, who, digest=bytes(32), expires_at=NOW + 60_000)
     return Request(replace(claimed, **claims), Verified(f"spiffe://test/{service}", token))
+
+
+def visa(**changes: Any) -> VisaAccreditation:
+    """Return what visas say of a full accreditation at the university, changed as asked."""
+    base = VisaAccreditation(
+        scheme=SCHEME,
+        level=AccreditationLevel.FULL,
+        organisation="uni",
+        from_at=at("2025-06-01"),
+        until_at=at("2026-06-01"),
+        source="https://source-1.test",
+    )
+    return replace(base, **changes)
+
+
+def project(**changes: Any) -> VisaProject:
+    """Return what a visa says of the agreement's project, changed as asked."""
+    return replace(
+        VisaProject("AG-1", at("2025-06-01"), at("2026-06-01"), "https://source-2.test"), **changes
+    )
+
+
+def bringing(request: Request, *facts: VisaAccreditation | VisaProject) -> Request:
+    """Return the question with a token whose visas come to these facts."""
+    token = request.verified.token
+    assert token is not None, "who brings no token brings no visas"
+    visas = Visas(
+        accreditations=tuple(each for each in facts if isinstance(each, VisaAccreditation)),
+        projects=tuple(each for each in facts if isinstance(each, VisaProject)),
+    )
+    return replace(request, verified=replace(request.verified, token=replace(token, visas=visas)))
 
 
 def group_of(decision: Decision, name: str) -> VerdictGroup:

@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from policyd.config import Witness, read_config
 from policyd.errors import ConfigError, SourceError
+from policyd.identity.jwks import RemoteJwks
 from policyd.ledger.note import Verifier, WitnessVerifier
+from policyd.model import AccreditationLevel
 
 KEY = "ab" * 32
 _PUBLIC = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32).public_key()
@@ -158,3 +160,129 @@ def test_no_file_says_how_to_make_one(tmp_path: Path) -> None:
     """The directory and the command."""
     with pytest.raises(ConfigError, match=r"no node is set up in .* `policyd dev --data "):
         read_config(tmp_path)
+
+
+REMOTE = "{url: https://login.test/jwks.json, authority: tls/login.pem, refresh_s: 60, stale_after_s: 120}"
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("https://login.test/jwks.json", RemoteJwks("https://login.test/jwks.json")),
+        ("http://127.0.0.1:8080/jwks.json", RemoteJwks("http://127.0.0.1:8080/jwks.json")),
+        ("{url: https://login.test/k}", RemoteJwks("https://login.test/k")),
+    ],
+)
+def test_keys_may_be_behind_a_url(tmp_path: Path, text: str, want: RemoteJwks) -> None:
+    """As a text or with what goes with it; fetched every five minutes and believed for fifteen."""
+    config = read_config(write(tmp_path, TEXT.replace("issuer/jwks.json", _quoted(text))))
+
+    assert config.issuers[0].jwks == want
+    assert (want.refresh_s, want.stale_after_s) == (300, 900)
+
+
+def test_what_goes_with_a_url_is_read(tmp_path: Path) -> None:
+    """The authority's file is taken from the data directory."""
+    config = read_config(write(tmp_path, TEXT.replace("issuer/jwks.json", REMOTE)))
+
+    assert config.issuers[0].jwks == RemoteJwks(
+        "https://login.test/jwks.json", tmp_path / "tls" / "login.pem", refresh_s=60, stale_after_s=120
+    )
+
+
+def _quoted(text: str) -> str:
+    return text if text.startswith("{") else f'"{text}"'
+
+
+@pytest.mark.parametrize(
+    ("jwks", "text"),
+    [
+        ('"http://login.test/jwks.json"', "is not https"),
+        ('"ftp://login.test/jwks.json"', "is not a URL such as"),
+        ('"https://user@login.test/jwks.json"', "is not a URL such as"),
+        ("{url: http://login.test/jwks.json}", "is not https"),
+        ("{uri: https://login.test/jwks.json}", "unknown key `uri`"),
+        (REMOTE.replace("refresh_s: 60", "refresh_s: 29"), "must be from 30 to 3600"),
+        (REMOTE.replace("stale_after_s: 120", "stale_after_s: 119"), "at least twice `refresh_s`"),
+        (REMOTE.replace("stale_after_s: 120", "stale_after_s: 86401"), "must be from 60 to 86400"),
+    ],
+)
+def test_a_mistake_about_a_url_is_named(tmp_path: Path, jwks: str, text: str) -> None:
+    """With its place, as every other."""
+    found = mistakes(tmp_path, TEXT.replace("issuer/jwks.json", jwks))
+
+    assert any(text in each for each in found), found
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+VISAS = (DOCS / "visas.md").read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+
+
+def test_the_documented_visas_are_read(tmp_path: Path) -> None:
+    """The configuration shown in docs/visas.md is one, and means what the page says."""
+    visas = read_config(write(tmp_path, TEXT + VISAS)).visas
+
+    assert visas is not None
+    assert visas.brokers == {"https://login.university-1.test"}
+    assert [each.issuer.jwks for each in visas.issuers] == [
+        RemoteJwks("https://visas.authority.test/jwks.json"),
+        RemoteJwks("https://login.university-1.test/jwks.json"),
+    ]
+    assert [(level, evidence.max_age_s // 86400) for evidence, _, level in visas.accreditations] == [
+        (AccreditationLevel.FULL, 1826),
+        (AccreditationLevel.PROVISIONAL, 1096),
+    ]
+    (training,) = visas.training
+    assert training[0].by == {"so"}
+    assert training[1] == "dea-accredited-researcher"
+    assert [agreement for _, agreement in visas.projects] == ["DS00101"]
+    (supervisor,), (link,) = visas.supervisors, visas.links
+    assert (supervisor.max_age_s, link.max_age_s) == (365 * 86400, 365 * 86400)
+    assert (supervisor.value, link.by) == ("", {"system", "so", "dac"})
+    assert read_config(write(tmp_path, TEXT)).visas is None
+
+
+def test_the_documented_issuers_are_read(tmp_path: Path) -> None:
+    """The entries shown in docs/tokens.md, from a file, a URL and a URL with all that goes with it."""
+    page = (DOCS / "tokens.md").read_text(encoding="utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    start = TEXT.index("issuers:")
+    end = TEXT.index("\n", TEXT.index("issuer: policyd-dev")) + 1
+
+    issuers = read_config(write(tmp_path, TEXT[:start] + shown + TEXT[end:])).issuers
+
+    assert len(issuers) == 3
+    assert issuers[2].jwks == RemoteJwks(
+        "https://login.university-2.test/keys", tmp_path / "tls" / "university-2.pem"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("by: [dac]", "by: [king]", "unknown value `king`"),
+        ("by: [dac]", "by: []", "name who may assert it"),
+        ("level: provisional", "level: half", "unknown value `half`"),
+        ("max_age_days: 365", "max_age_days: 0", "must be from 1 to 1830"),
+        ("agreement: DS00101", "agreement: DS 00101", "is not an id of the form"),
+        ("domain: university-1.test, ", "", "key `domain` is missing"),
+        ("algorithms: [ES256]", "algorithms: [HS256]", "unknown value `HS256`"),
+        ("issuer: https://visas.authority.test\n", "issuer: https://login.university-1.test\n", "one name"),
+        (
+            'sources: ["https://university-1.test"]',
+            'sources: ["https://university-2.test"]',
+            "none of the visa",
+        ),
+        ("linked_identities:", "links:", "unknown key `links`"),
+        ("  brokers:", "  broker:", "key `brokers` is missing"),
+        ("value: https://authority.test/projects/", f"value: https://{'a' * 250}/", "longer than the 255"),
+    ],
+)
+def test_a_mistake_about_visas_is_named(tmp_path: Path, old: str, new: str, text: str) -> None:
+    """A word, a source that nobody signs for, an authority that nobody has."""
+    assert old in VISAS
+
+    found = mistakes(tmp_path, TEXT + VISAS.replace(old, new))
+
+    assert any(text in each for each in found), found
+    assert all(each.startswith(f"{tmp_path}/policyd.yaml:") for each in found)

@@ -19,7 +19,7 @@ FLOORS: dict[int, str] = {
     3: "decision",
     4: "registry ledger identity",
     5: "service interceptors policytest",
-    6: "server config telemetry state devsetup",
+    6: "server config issuerconfig telemetry state devsetup",
     7: "cli console demo witness",
 }
 """DESIGN.md section 9: the parts of policyd on each floor, a module or a package each."""

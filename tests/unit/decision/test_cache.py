@@ -28,6 +28,7 @@ from policyd.model import (
     Request,
     Token,
     Verified,
+    Visas,
 )
 from policyd.policy.attributes import DERIVED, Type
 from policyd.policy.policyset import PolicySet
@@ -228,6 +229,7 @@ _TOKEN_CLAIMS: dict[str, object] = {
     "issuer": "issuer-2",
     "subject": "researcher-2",
     "roles": frozenset({"administrator"}),
+    "visas": Visas((tiny.visa(),)),
 }
 _TOKEN_NOT_IN_KEY = {"digest", "expires_at"}
 

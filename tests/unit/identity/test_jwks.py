@@ -79,7 +79,7 @@ def test_an_issuer_with_an_unfit_algorithm_is_refused(tmp_path: Path, algorithms
         ({"keys": [{**GOOD, "alg": "HS256"}]}, "needs an `alg`"),
         ({"keys": [{**GOOD, "alg": "RS256"}]}, "needs an `alg`"),
         ({"keys": [{**GOOD, "use": "enc"}]}, "not for signatures"),
-        ({"keys": [GOOD, GOOD]}, "repeats `kid`"),
+        ({"keys": [GOOD, GOOD]}, "two keys have the `kid`"),
         ({"keys": [{**GOOD, "x": "AAAA"}]}, "not a usable"),
         ({"keys": [{**GOOD, "crv": "P-256"}]}, "not a usable"),
         ({"keys": [{**GOOD, "alg": "ES256"}]}, "not a usable"),

@@ -10,14 +10,18 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from policyd.errors import ConfigError, TokenError
 from policyd.identity.claims import TokenFault
-from policyd.identity.jwks import Issuer
+from policyd.identity.jwks import Issuer, RemoteJwks
 from policyd.identity.token import TokenVerifier
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "tokens" / "tokens.yaml"
@@ -34,7 +38,13 @@ def _b64(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
 def _jwk(name: str) -> dict[str, str]:
+    if name == "rsa-1":
+        members: dict[str, str] = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True)
+        return {**members, "kid": name, "alg": "RS256"}
     public = KEYS[name].public_key().public_bytes_raw()
     return {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": name, "x": _b64(public)}
 
@@ -49,7 +59,9 @@ def _issuers(directory: Path) -> list[Issuer]:
     return [
         Issuer(
             issuer=name,
-            jwks=_write_jwks(directory / f"{number}.json", *entry["keys"]),
+            jwks=RemoteJwks(entry["url"])
+            if "url" in entry
+            else _write_jwks(directory / f"{number}.json", *entry["keys"]),
             algorithms=tuple(entry["algorithms"]),
         )
         for number, (name, entry) in enumerate(TABLE["issuers"].items())
@@ -81,6 +93,13 @@ def _sign(how: str, text: str) -> bytes:
             return hmac.digest(public.public_bytes_raw(), text.encode(), "sha256")
         case "hmac-pem":
             return hmac.digest(pem, text.encode(), "sha256")
+        case "hmac-rsa-pem":
+            rsa_pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            return hmac.digest(rsa_pem, text.encode(), "sha256")
+        case "hmac-short":
+            return hmac.digest(b"x", text.encode(), "sha256")
+        case "rsa-1":
+            return RSA.sign(text.encode(), PKCS1v15(), SHA256())
         case key:
             return KEYS[key].sign(text.encode())
 
