@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from policyd.errors import ConfigError
+from policyd.errors import ConfigError, SourceError
 from policyd.identity.jwks import ALGORITHMS, Issuer
 from policyd.ledger.note import WitnessVerifier
 from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
+from policyd.registry.trust import Trust, read_trust
 
 FILE = "policyd.yaml"
 DEFAULT_ADDRESS = "127.0.0.1:50151"
@@ -21,7 +22,6 @@ DEFAULT_ADDRESS = "127.0.0.1:50151"
 _RESERVE_MIB = RESERVE_BYTES >> 20
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,253}[a-z0-9])?", re.ASCII)
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a node needs to run. Paths are absolute; ``trusted_nodes`` are raw Ed25519 keys by id.
+    """What a node needs to run. Paths are absolute; ``trust`` is the document read from ``trust_file``.
 
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
     ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
@@ -58,7 +58,8 @@ class Config:
     policy: Path
     tls: Tls
     issuers: tuple[Issuer, ...]
-    trusted_nodes: Mapping[str, bytes]
+    trust: Trust
+    trust_file: Path
     calls: int = 256
     watches: int = 16
     disk_reserve_mib: int = _RESERVE_MIB
@@ -102,7 +103,7 @@ def read_config(data: Path) -> Config:
     reader = Reader()
     top = reader.mapping(
         reader.file(data / FILE),
-        required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
+        required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trust"},
         optional={"calls", "watches", "disk_reserve_mib", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
@@ -119,10 +120,8 @@ def read_config(data: Path) -> Config:
             key=_path(reader, tls["key"], data),
         ),
         issuers=tuple(_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
-        trusted_nodes={
-            name: bytes.fromhex(_matching(reader, value, _PUBLIC_KEY, "64 hex digits"))
-            for name, value in reader.table(top["trusted_nodes"]).items()
-        },
+        trust=_trust(reader, top["trust"], data),
+        trust_file=_path(reader, top["trust"], data),
         calls=reader.integer(top["calls"], minimum=1, maximum=10_000) if "calls" in top else 256,
         watches=reader.integer(top["watches"], minimum=1, maximum=10_000) if "watches" in top else 16,
         disk_reserve_mib=(
@@ -136,6 +135,16 @@ def read_config(data: Path) -> Config:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
     reader.finish()
     return config
+
+
+def _trust(reader: Reader, node: Node, data: Path) -> Trust:
+    path = _path(reader, node, data)
+    try:
+        if isinstance(node.value, str):
+            return read_trust(path)
+    except SourceError as error:
+        reader.problems.extend(error.problems)
+    return Trust({}, {})
 
 
 def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:
