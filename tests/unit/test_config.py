@@ -127,7 +127,6 @@ def test_a_mistake_about_the_witness_is_named(tmp_path: Path, old: str, new: str
         ("[EdDSA]", "[none]", "`none`"),
         ("[EdDSA]", "[HS256]", "`HS256`"),
         ("trust: trust.yaml", "trust: {}", "must be text"),
-        ("trust: trust.yaml", "trust: other.yaml", "other.yaml:1:1: cannot be read"),
         ("trust: trust.yaml", "trusted_nodes: {}", "unknown key `trusted_nodes`"),
         ("key: tls/server.key", "cert: tls/server.key", "`cert`"),
         ("  - {issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}\n", "", "policyd.yaml:7"),
@@ -173,3 +172,6 @@ def test_mistakes_of_the_trust_document_are_told_with_the_others(tmp_path: Path)
     assert "policyd.yaml:1:7: `node 1`" in told
     assert "trust.yaml:7:" in told
     assert "`owner`" in told
+
+    (absent,) = mistakes(tmp_path, TEXT.replace("trust.yaml", "other.yaml"))
+    assert "other.yaml:1:1: cannot be read" in absent
