@@ -39,7 +39,7 @@ class Difference:
     members: tuple[MemberChange, ...] = ()
 
 
-_SIGN = {Effect.ADDED: "+", Effect.CHANGED: "~", Effect.UNCHANGED: "="}
+_SIGN = {Effect.ADDED: "+", Effect.CHANGED: "~"}
 _SECRET = frozenset({"tokens"})
 _MAX_SHOWN = 6
 
@@ -70,9 +70,11 @@ def plan(base: Registry, changes: Registry) -> list[Difference]:
 
 
 def render(differences: Sequence[Difference]) -> str:
-    """Write a plan for people: a line an entry, a line a member, then the totals."""
+    """Write a plan for people: what would differ, a line an entry and a line a member; then the totals."""
     lines = []
     for difference in differences:
+        if difference.effect is Effect.UNCHANGED:
+            continue
         lines.append(f"{_SIGN[difference.effect]} {difference.section.noun} {_visible(difference.id)}")
         width = max((len(member.member) for member in difference.members), default=0)
         lines += [f"    {member.member:<{width}}  {member.step}" for member in difference.members]
