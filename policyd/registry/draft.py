@@ -162,10 +162,11 @@ def read_body(draft: Draft) -> Content:
         raise ValueError("`planned_on` is not a chain hash")
     try:
         value = json.loads(draft.body)
+        again = canonical_json(value)
     except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
+        raise ValueError("it is not JSON that can be signed") from None
     # Equal bytes also rule out names given twice.
-    if canonical_json(value) != draft.body:
+    if again != draft.body:
         raise ValueError("it is not canonical JSON")
     match draft.kind:
         case ChangeKind.ACTIVATION:

@@ -42,8 +42,9 @@ def parse_proposal(text: str) -> Proposal:
     """
     try:
         document = json.loads(text)
+        body = canonical_json(document.get("body") if isinstance(document, dict) else None)
     except (ValueError, RecursionError):
-        raise ValueError("is not JSON") from None
+        raise ValueError("is not JSON that can be signed") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"is no `{FORMAT}`")
     if document.keys() != _MEMBERS:
@@ -57,7 +58,7 @@ def parse_proposal(text: str) -> Proposal:
         raise ValueError(f"unknown kind `{document['kind']}`")
     draft = Draft(
         kind=ChangeKind(document["kind"]),
-        body=canonical_json(document["body"]),
+        body=body,
         who=document["who"],
         why=document["why"],
         at=document["at"],

@@ -259,7 +259,7 @@ def test_a_node_without_its_state_or_its_place_in_it_does_not_start(tmp_path: Pa
     with open_store(config) as store:
         administer(config, store, config.trust, why="the first")
     with (
-        pytest.raises(StateCorrupt, match="no policy set is in force; .* policyd policy activate"),
+        pytest.raises(StateCorrupt, match=r"no policy set is in force; .* policyd policy activate"),
         serving(site),
     ):
         pass
