@@ -40,19 +40,13 @@ _RECORDS_AT_ONCE = 500
 
 
 def open_store(config: Config) -> EmbeddedStore:
-    """Open the state store of a node with the key of that node.
+    """Open the state store with the signing key of its data directory, which its processes share.
 
     Raises:
-        ConfigError: the store or the key cannot be used, or the trust document has another key for the node.
+        ConfigError: the store or the key cannot be used, or the key is no node's of the trust document.
         NotServing: the store cannot be opened now.
     """
     signer = load_signing_key(config.keys / "node.key")
-    node = config.trust.node(signer.public)
-    if node is None or node.id != config.node:
-        raise ConfigError(
-            f"{config.trust_file} has another key for node `{config.node}` than {config.keys / 'node.key'},"
-            f" whose public key is {signer.public.hex()}"
-        )
     return EmbeddedStore(config.state, trust=config.trust, signer=signer)
 
 

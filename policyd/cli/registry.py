@@ -15,6 +15,7 @@ from policyd.cli.signing import (
     Signing,
     approving_options,
     make_change,
+    planning_options,
     show,
     show_request,
     sign_and_apply,
@@ -48,14 +49,14 @@ registry.add_command(trust_command)
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
-@signing_options
+@planning_options
 @click.option("--why", help="Reason, recorded for good; one line.  [default: applied from FILE]")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 def apply(
     file: Path,
     *,
     data: Path,
-    asker: str,
+    asker: str | None,
     approvers: tuple[str, ...],
     why: str | None,
     keys: Path | None,
@@ -69,6 +70,8 @@ def apply(
     change up at once.
     """
     config = read_config(data)
+    if asker is None and not dry_run:
+        raise click.UsageError("say who signs, with --as, or --dry-run")
     with open_store(config) as store:
         state = store.load()
         wanted = read_registry(file, base=state.registry)
@@ -77,7 +80,7 @@ def apply(
         changed = _only(wanted, [each for each in differences if each.effect is not Effect.UNCHANGED])
         if changed == Registry():
             click.echo(f"nothing to change; the state stays at epoch {state.epoch}")
-        elif dry_run:
+        elif dry_run or asker is None:
             click.echo(f"planned on epoch {state.epoch}; nothing was changed")
         else:
             signing = Signing((asker, *approvers), keys, yes)

@@ -26,6 +26,9 @@ from policyd.registry.trust import Trust
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _AS = click.option("--as", "asker", required=True, metavar="ID", help="Administrator who signs.")
+_AS_IF_SIGNED = click.option(
+    "--as", "asker", metavar="ID", help="Administrator who signs; not for a dry run."
+)
 _APPROVE = click.option(
     "--approve", "approvers", multiple=True, metavar="ID", help="Administrator who signs, too."
 )
@@ -52,6 +55,11 @@ why_option = click.option("--why", required=True, help="Reason, recorded for goo
 def signing_options(command: Command) -> Command:
     """Add the options of a command that makes a change: who asks, who approves, with which keys."""
     return _AS(_APPROVE(_KEYS(_YES(command))))
+
+
+def planning_options(command: Command) -> Command:
+    """Add the options of `signing_options` to a command that can also just say what would change."""
+    return _AS_UNLESS_DRY(_APPROVE(_KEYS(_YES(command))))
 
 
 def approving_options(command: Command) -> Command:

@@ -264,7 +264,9 @@ def test_a_node_without_its_state_or_its_place_in_it_does_not_start(tmp_path: Pa
     ):
         pass
     put_in_force(config)
-    with pytest.raises(ConfigError, match="has another key for node `node-2`"), serving(site, node="node-2"):
+    others = {each.id: replace(each, key=bytes(32)) for each in config.trust.nodes.values()}
+    without = Trust(others, config.trust.administrators)
+    with pytest.raises(ConfigError, match="is not among the nodes of the"), serving(site, trust=without):
         pass
     with serving(site) as running:
         assert running.node.current.epoch == 2

@@ -43,12 +43,22 @@ def test_a_plan_changes_nothing(run: Any, own: Site, file: Path) -> None:
     """`--dry-run` says what would change; state and epoch stay."""
     before = _state(run, own)
 
-    result = run("registry", "apply", file, "--data", own.data, *TWO, "--dry-run")
+    result = run("registry", "apply", file, "--data", own.data, "--dry-run")
 
     assert result.exit_code == 0
     assert "~ agreement DS00101\n    status  active -> suspended" in result.stdout
     assert "researcher-4" in result.stdout
     assert f"planned on epoch {before['epoch']}; nothing was changed" in result.stdout
+    assert _state(run, own) == before
+
+
+def test_nothing_is_applied_in_nobodys_name(run: Any, own: Site, file: Path) -> None:
+    """Without `--as`, only a dry run is possible."""
+    before = _state(run, own)
+
+    result = run("registry", "apply", file, "--data", own.data, "--yes")
+
+    assert (result.exit_code, "--as" in result.stderr) == (2, True)
     assert _state(run, own) == before
 
 
