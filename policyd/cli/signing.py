@@ -26,8 +26,8 @@ from policyd.registry.trust import Trust
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _AS = click.option("--as", "asker", required=True, metavar="ID", help="Administrator who signs.")
-_AS_IF_SIGNED = click.option(
-    "--as", "asker", metavar="ID", help="Administrator who signs; not for a dry run."
+_AS_UNLESS_DRY = click.option(
+    "--as", "asker", metavar="ID", help="Administrator who signs; a dry run needs none."
 )
 _APPROVE = click.option(
     "--approve", "approvers", multiple=True, metavar="ID", help="Administrator who signs, too."
