@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from policyd.errors import ConfigError
+from policyd.errors import ConfigError, SourceError
 from policyd.identity.jwks import Issuer
 from policyd.identity.visa_facts import VisaTrust
 from policyd.issuerconfig import read_issuer, read_visas
@@ -16,6 +16,7 @@ from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
+from policyd.registry.trust import Trust, read_trust
 
 FILE = "policyd.yaml"
 DEFAULT_ADDRESS = "127.0.0.1:50151"
@@ -26,7 +27,6 @@ MAX_CONNECTION_AGE_S = 3600
 _RESERVE_MIB = RESERVE_BYTES >> 20
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,253}[a-z0-9])?", re.ASCII)
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a node needs to run. Paths are absolute; ``trusted_nodes`` are raw Ed25519 keys by id.
+    """What a node needs to run. Paths are absolute; ``trust`` is the document read from ``trust_file``.
 
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
     ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
@@ -64,7 +64,8 @@ class Config:
     policy: Path
     tls: Tls
     issuers: tuple[Issuer, ...]
-    trusted_nodes: Mapping[str, bytes]
+    trust: Trust
+    trust_file: Path
     calls: int = 256
     watches: int = 16
     disk_reserve_mib: int = _RESERVE_MIB
@@ -111,7 +112,7 @@ def read_config(data: Path) -> Config:
     reader = Reader()
     top = reader.mapping(
         reader.file(data / FILE),
-        required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
+        required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trust"},
         optional={"calls", "connection_age_s", "deny", "disk_reserve_mib", "visas", "watches", "witness"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
@@ -128,10 +129,8 @@ def read_config(data: Path) -> Config:
             key=_path(reader, tls["key"], data),
         ),
         issuers=tuple(read_issuer(reader, entry, data) for entry in reader.entries(top["issuers"])),
-        trusted_nodes={
-            name: bytes.fromhex(_matching(reader, value, _PUBLIC_KEY, "64 hex digits"))
-            for name, value in reader.table(top["trusted_nodes"]).items()
-        },
+        trust=_trust(reader, top["trust"], data),
+        trust_file=_path(reader, top["trust"], data),
         calls=reader.integer(top["calls"], minimum=1, maximum=10_000) if "calls" in top else 256,
         watches=reader.integer(top["watches"], minimum=1, maximum=10_000) if "watches" in top else 16,
         disk_reserve_mib=(
@@ -153,6 +152,16 @@ def read_config(data: Path) -> Config:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
     reader.finish()
     return config
+
+
+def _trust(reader: Reader, node: Node, data: Path) -> Trust:
+    path = _path(reader, node, data)
+    try:
+        if isinstance(node.value, str):
+            return read_trust(path)
+    except SourceError as error:
+        reader.problems.extend(error.problems)
+    return Trust({}, {})
 
 
 def _witness(reader: Reader, node: Node) -> Witness:

@@ -6,11 +6,12 @@ For development and the demo. In production an operator's own authority and issu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from policyd import clock
+from policyd import clock, ids
 from policyd.config import DEFAULT_ADDRESS, FILE, Config, read_config
 from policyd.errors import ConfigError, SourceError
 from policyd.identity.deny import EMPTY_LIST
@@ -24,14 +25,41 @@ from policyd.identity.keys import (
 )
 from policyd.identity.pki import Authority, Credentials, open_authority
 from policyd.ledger.note import Verifier
+from policyd.model import Registry
+from policyd.policy.archive import adopt
+from policyd.registry.draft import Activation, ChangeKind, Content, Proposal, draft_change, kind_of
+from policyd.registry.store import EmbeddedStore
+from policyd.registry.trust import Role
+from policyd.state import open_store
 
 TRUST_DOMAIN = "policyd.test"
 AUDIENCE = "policyd"
 ISSUER = "policyd-dev"
 NODE = "node-1"
 DENY_FILE = "deny.yaml"
+TRUST_FILE = "trust.yaml"
 LOGS_FILE = "logs.tlog-policy"
 """The logs that clients of this data directory trust: C2SP tlog-policy, one line for this node's."""
+
+
+ADMINISTRATORS: Mapping[str, Role] = MappingProxyType(
+    {
+        "registrar-1": Role.REGISTRAR,
+        "approver-1": Role.APPROVER,
+        "sealing-officer-1": Role.SEALING_OFFICER,
+        "policy-author-1": Role.POLICY_AUTHOR,
+        "auditor-1": Role.AUDITOR,
+    }
+)
+"""Who administers a development machine; each is a person of their own, and all keys lie in one place."""
+
+_SIGNERS = {
+    ChangeKind.REGISTRY: ("registrar-1", "approver-1"),
+    ChangeKind.SEAL: ("sealing-officer-1",),
+    ChangeKind.LIFT: ("sealing-officer-1", "approver-1"),
+    ChangeKind.ACTIVATION: ("policy-author-1", "approver-1"),
+    ChangeKind.TRUST: ("registrar-1", "approver-1"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +81,7 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
         SourceError: the `policyd.yaml` that is there, or the address, has mistakes.
     """
     try:
-        for folder in (data, data / "keys", data / "tls", data / "nodes"):
+        for folder in (data, data / "keys", data / "tls", data / "tls" / "admin", data / "nodes"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {error.filename}: {error.strerror}") from None
@@ -63,6 +91,7 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
         "ledger": create_signing_key,
         "pseudonym": create_mac_key,
         "detail": create_wrapping_key,
+        **dict.fromkeys((key_name(admin) for admin in ADMINISTRATORS), create_signing_key),
     }
     for name, make in makers.items():
         if not (data / "keys" / f"{name}.key").exists():
@@ -72,10 +101,59 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
     config = _read_or_write_config(data, policy=policy, address=address)
     _write_trusted_logs(config)
     now = clock.now()
-    _authority(data, config.trust_domain).server(f"spiffe://{config.trust_domain}/policyd", now=now).write(
-        data / "tls", name="server"
-    )
+    authority = _authority(data, config.trust_domain)
+    authority.server(f"spiffe://{config.trust_domain}/policyd", now=now).write(data / "tls", name="server")
+    for each in config.trust.administrators.values():
+        authority.client(each.spiffe_id, now=now).write(data / "tls" / "admin", name=each.id)
     return config
+
+
+def put_in_force(config: Config) -> None:
+    """Put the trust document and the policy set in force, unless they are, signed by all who have to.
+
+    Raises:
+        ConfigError: a key or the state store cannot be used, or another trust document is in force.
+        SourceError: the policy set has mistakes.
+        StateCorrupt, StateConflict, NotServing: the state store cannot be used.
+    """
+    policy = adopt(config.policy, config.policies)
+    wanted = Activation(policy_digest=policy.digest, policy_version=policy.version)
+    with open_store(config) as store:
+        state = store.load()
+        if state.trust is None:
+            administer(config, store, config.trust, why="the first trust document of this machine")
+        if state.activation != wanted:
+            administer(config, store, wanted, why="the policy set of this machine")
+
+
+def administer(config: Config, store: EmbeddedStore, content: Content, *, why: str) -> int:
+    """Make a change with the keys of this machine's administrators, and return its epoch.
+
+    Raises:
+        RegistryError: its entries contradict each other or those registered.
+        ConfigError, StateCorrupt, StateConflict, NotServing: a key or the store cannot be used.
+        ValueError: there is nothing in it, or ``why`` is no line of text.
+    """
+    state = store.load()
+    kind = kind_of(content)
+    names = [*_SIGNERS[kind]]
+    if isinstance(content, Registry) and content.seals and kind is ChangeKind.REGISTRY:
+        names.append("sealing-officer-1")
+    draft = draft_change(
+        content,
+        who=names[0],
+        why=why,
+        at=clock.now(),
+        change_id=ids.change_id(),
+        planned_on=state.chain_hash,
+    )
+    keys = [load_signing_key(config.keys / f"{key_name(name)}.key") for name in names]
+    return store.append(Proposal(draft).signed_by(*keys), state.epoch)
+
+
+def key_name(administrator: str) -> str:
+    """Return what the key file of an administrator is called, less its ending."""
+    return f"admin-{administrator}"
 
 
 def client_files(config: Config, spiffe_id: str) -> ClientFiles:
@@ -145,6 +223,7 @@ def _read_or_write_config(data: Path, *, policy: Path, address: str) -> Config:
         return read_config(data)
     if not (policy / "policyset.yaml").is_file():
         raise ConfigError(f"no policy set in `{policy}`: name its directory with --policy")
+    _write_trust(data)
     _write_config(data, policy=policy.absolute(), address=address)
     try:
         return read_config(data)
@@ -154,7 +233,6 @@ def _read_or_write_config(data: Path, *, policy: Path, address: str) -> Config:
 
 
 def _write_config(data: Path, *, policy: Path, address: str) -> None:
-    node = load_signing_key(data / "keys" / "node.key")
     text = f"""\
 # One node of policyd. Every path may be absolute or relative to this file.
 node: {NODE}
@@ -166,7 +244,40 @@ tls: {{authority: tls/ca.pem, certificate: tls/server.pem, key: tls/server.key}}
 deny: {DENY_FILE}
 issuers:
   - {{issuer: {ISSUER}, jwks: issuer/{JWKS_FILE}, algorithms: [EdDSA]}}
-trusted_nodes:
-  "{node.id}": "{node.public.hex()}"
+trust: {TRUST_FILE}
 """
     (data / FILE).write_text(text, encoding="utf-8")
+
+
+def _write_trust(data: Path) -> None:
+    """Write the trust document, unless it is there: whose signatures count is never replaced by itself."""
+    if (data / TRUST_FILE).exists():
+        return
+    node = load_signing_key(data / "keys" / "node.key").public.hex()
+    lines = [
+        "# Whose signatures count (docs/registry.md). A change of this file is a change of state of its own.",
+        "nodes:",
+        f'  {NODE}: {{key: "{node}"}}',
+        "administrators:",
+    ]
+    for number, (admin, role) in enumerate(ADMINISTRATORS.items(), start=1):
+        key = load_signing_key(data / "keys" / f"{key_name(admin)}.key").public
+        lines.append(
+            trust_entry(
+                admin,
+                person=f"person-{number}",
+                spiffe_id=f"spiffe://{TRUST_DOMAIN}/admin/{admin}",
+                key=key,
+                roles=[role],
+            )
+        )
+    (data / TRUST_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def trust_entry(admin: str, *, person: str, spiffe_id: str, key: bytes, roles: Iterable[Role]) -> str:
+    """Return an administrator as the lines that stand for it in a trust document."""
+    listed = ", ".join(role.value for role in roles)
+    return (
+        f'  {admin}: {{person: {person}, spiffe_id: "{spiffe_id}",\n'
+        f'    key: "{key.hex()}", roles: [{listed}]}}'
+    )

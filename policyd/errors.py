@@ -88,6 +88,14 @@ class StateConflict(PolicydError):
     """The state moved on since the change was planned; plan again."""
 
 
+class NotAuthorised(PolicydError):
+    """Those who signed a change of state may not make it, or did not sign it (PERMISSION_DENIED)."""
+
+
+class ApprovalMissing(NotAuthorised):
+    """A change of state takes the signature of one more person."""
+
+
 class ConfigError(PolicydError):
     """The configuration, a key or a certificate cannot be used."""
 

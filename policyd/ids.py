@@ -15,6 +15,11 @@ def decision_id() -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
+def change_id() -> str:
+    """Return a new id for a change of state: 26 characters, sortable by millisecond."""
+    return decision_id()
+
+
 def trace_id() -> bytes:
     """Return 16 random bytes, not all zero (W3C Trace Context)."""
     while not any(value := os.urandom(16)):

@@ -40,10 +40,8 @@ from policyd.ledger.cosign import BackgroundCosigner, Cosigner
 from policyd.ledger.note import Verifier, WitnessVerifier
 from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
-from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
-from policyd.registry.store import EmbeddedStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.listening import Listening
@@ -51,7 +49,7 @@ from policyd.service.node import Node
 from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
 from policyd.service.seal_service import SealServicer
-from policyd.state import StateFollower, activate, current_of
+from policyd.state import StateFollower, current_of, find_policy, load_state, open_store, record_state
 from policyd.telemetry.delivery import make_senders
 from policyd.telemetry.projector import Projector
 from policyd.telemetry.settings import make_resource, read_settings
@@ -156,11 +154,9 @@ class Server:
             connection_age_s=config.connection_age_s,
         )
         self.notices.append(self._listening.notice)
-        self.policy: PolicySet = adopt(config.policy, config.policies, progress=self._progress)
         self._verifier = TokenVerifier(config.issuers, audience=config.audience, visas=config.visas)
         pseudonyms = load_mac_key(config.keys / "pseudonym.key")
         master = load_wrapping_key(config.keys / "detail.key")
-        signer = load_signing_key(config.keys / "node.key")
         ledger_key = load_signing_key(config.keys / "ledger.key")
         config.ledger.mkdir(mode=0o700, parents=True, exist_ok=True)
         cosigner = self._cosigner(ledger_key)
@@ -178,8 +174,15 @@ class Server:
             background.start()
             stack.callback(background.stop)
         vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
-        store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
-        state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
+        store = stack.enter_context(open_store(config))
+        state = load_state(store, self.ledger)
+        self.policy: PolicySet = find_policy(
+            state.activation,
+            directory=config.policy,
+            archive=config.policies,
+            progress=self._progress,
+        )
+        record_state(store, self.ledger, state)
         self.node = Node(
             current_of(self.policy, state),
             recorder=Recorder(self.ledger, vault),

@@ -4,61 +4,109 @@ from __future__ import annotations
 
 import logging
 import threading
+from itertools import islice, takewhile
 from pathlib import Path
 
 from policyd import clock
+from policyd.config import Config
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
-from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
+from policyd.errors import (
+    ConfigError,
+    LedgerBusy,
+    LedgerClosed,
+    LedgerCorrupt,
+    NotServing,
+    SourceError,
+    StateCorrupt,
+)
+from policyd.identity.keys import load_signing_key
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
-from policyd.policy.archive import adopt
+from policyd.policy.archive import adopt, find
 from policyd.policy.policyset import PolicySet
-from policyd.registry.change import Activation, Change, Draft, State, draft_activation, read_body
+from policyd.policy.progress import Progress, silent
+from policyd.registry.change import Change, State
+from policyd.registry.draft import Activation, ChangeKind, read_body
 from policyd.registry.store import EmbeddedStore, Update
 from policyd.service.node import Current, Node
 
 _LOG = logging.getLogger("policyd")
 
 POLL_S = 0.5
-_ATTEMPTS = 10
+_RECORDS_AT_ONCE = 500
 
 
-def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: str, why: str) -> State:
-    """Put ``policy`` in force unless it is, recording the intent and the outcome, and return the state.
+def open_store(config: Config) -> EmbeddedStore:
+    """Open the state store with the signing key of its data directory, which its processes share.
 
     Raises:
-        StateConflict: others kept changing the state meanwhile.
-        StateCorrupt, NotServing: the store cannot be used, or is behind what this node has applied.
-        LedgerClosed, LedgerBusy: the change cannot be recorded, so it is not made.
+        ConfigError: the store or the key cannot be used, or the key is no node's of the trust document.
+        NotServing: the store cannot be opened now.
     """
-    wanted = Activation(policy_digest=policy.digest, policy_version=policy.version)
-    for _ in range(_ATTEMPTS):
-        state = store.load()
-        _refuse_older(ledger, state)
-        if state.activation == wanted:
-            return state
-        draft = draft_activation(wanted, who=node, why=why, at=clock.now())
-        ledger.append([_entry(draft, stage=Stage.INTENDED, epoch=state.epoch + 1)])
-        try:
-            epoch = store.append(draft, state.epoch)
-        except StateConflict:
-            continue
-        admitted, now = _admitted(store, state)
-        ledger.append([_entry(draft, stage=Stage.IN_FORCE, epoch=epoch, chain_hash=admitted.chain_hash)])
-        return now
-    raise StateConflict("the state keeps changing; try again when it is quiet")
+    signer = load_signing_key(config.keys / "node.key")
+    return EmbeddedStore(config.state, trust=config.trust, signer=signer)
 
 
-def _admitted(store: EmbeddedStore, before: State) -> tuple[Change, State]:
-    """Return the change that was just admitted after `before`, and the state by now."""
-    with store.follow(before) as follower:
-        update = follower.poll(0.0)
-    if update is None:
-        raise StateCorrupt(f"change {before.epoch + 1} was admitted and is not there; restore the state")
-    return update.changes[0], update.state
+def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
+    """Return the state to start from.
+
+    Raises:
+        StateCorrupt, NotServing: the store cannot be used, or is behind what this node has applied.
+        ConfigError: no trust document is in force, or another than this node's.
+    """
+    state = store.load()
+    applied = ledger.reader.highest_epoch()
+    if state.epoch < applied:
+        raise StateCorrupt(
+            f"the state is at epoch {state.epoch}, but this node has applied epoch {applied}: the store has "
+            "lost changes; restore it from a newer copy"
+        )
+    if state.trust is None:
+        raise ConfigError("no trust document is in force; put one in force with: policyd registry trust")
+    return state
+
+
+def record_state(store: EmbeddedStore, ledger: Ledger, state: State) -> None:
+    """Record each change up to `state` that this node has not recorded as applied.
+
+    Raises:
+        StateCorrupt, NotServing: the store cannot be read.
+        LedgerClosed, LedgerBusy: the changes cannot be recorded.
+    """
+    missing = store.changes(ledger.reader.highest_epoch())
+    changes = takewhile(lambda change: change.epoch <= state.epoch, missing)
+    while some := [_applied(change) for change in islice(changes, _RECORDS_AT_ONCE)]:
+        ledger.append(some)
+
+
+def find_policy(
+    activation: Activation | None, *, directory: Path, archive: Path, progress: Progress = silent
+) -> PolicySet:
+    """Load the policy set in force: that in `directory`, or the copy kept of one that was there before.
+
+    Raises:
+        SourceError: the files in `directory` have mistakes.
+        StateCorrupt: none is in force, or it is in neither place.
+    """
+    policy = adopt(directory, archive, progress=progress)
+    hint = f"put {directory} in force with: policyd policy activate"
+    if activation is None:
+        raise StateCorrupt(f"no policy set is in force; {hint}")
+    wanted = activation.policy_digest
+    if policy.digest == wanted:
+        return policy
+    try:
+        kept = find(archive, wanted)
+    except LedgerCorrupt:
+        raise StateCorrupt(
+            f"policy set {wanted[:12]} is in force, but {directory} holds {policy.digest[:12]}; bring back"
+            f" the files of the one in force, or {hint}"
+        ) from None
+    _LOG.warning("%s holds policy set %s, which is not in force; %s", directory, policy.digest[:12], hint)
+    return kept
 
 
 def current_of(policy: PolicySet, state: State) -> Current:
@@ -121,7 +169,7 @@ class StateFollower:
                 if known is not None:
                     self._node.refuse(f"a change of state cannot be applied yet: {error}")
                 self._stopping.wait(POLL_S)
-            except (StateCorrupt, LedgerClosed, SourceError) as error:
+            except (StateCorrupt, ConfigError, LedgerClosed, SourceError) as error:
                 self._node.refuse(f"this node stopped following the state: {error}")
                 _LOG.error("%s", self._node.refusing)
                 return
@@ -134,65 +182,38 @@ class StateFollower:
     def _apply(self, changes: tuple[Change, ...], state: State) -> None:
         activation = state.activation
         if activation is None or activation.policy_digest != self._policy.digest:
-            self._policy = self._find(activation)
+            self._policy = find_policy(activation, directory=self._directory, archive=self._archive)
         current = current_of(self._policy, state)
-        self._ledger.append(
-            [
-                _entry(change.draft, stage=Stage.APPLIED, epoch=change.epoch, chain_hash=change.chain_hash)
-                for change in changes
-            ]
-        )
+        self._ledger.append([_applied(change) for change in changes])
         self._node.move_to(current)
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
-    def _find(self, activation: Activation | None) -> PolicySet:
-        """Load the policy set that was put in force; only the one in the configured place is known."""
-        policy = adopt(self._directory, self._archive)
-        wanted = "none" if activation is None else activation.policy_digest
-        if policy.digest != wanted:
-            raise StateCorrupt(
-                f"policy set {wanted[:12]} is in force, but {self._directory} holds {policy.digest[:12]}"
-            )
-        return policy
 
-
-def _refuse_older(ledger: Ledger, state: State) -> None:
-    """Refuse a state that is behind what this node has applied, as its own ledger has it.
-
-    Raises:
-        StateCorrupt: the store has lost changes; a seal or a suspension may be among them.
-    """
-    applied = ledger.reader.highest_epoch()
-    if state.epoch < applied:
-        raise StateCorrupt(
-            f"the state is at epoch {state.epoch}, but this node has applied epoch {applied}: the store has "
-            "lost changes; restore it from a newer copy"
-        )
-
-
-def _entry(draft: Draft, *, stage: Stage, epoch: int, chain_hash: bytes = b"") -> Entry:
-    content = read_body(draft)
+def _applied(change: Change) -> Entry:
+    """Return the record that this node has taken up a verified change."""
+    draft = change.draft
+    content = read_body(draft) if draft.kind is ChangeKind.ACTIVATION else None
     if isinstance(content, Activation):
         return activation_record(
             policy_digest=content.policy_digest,
             policy_version=content.policy_version,
-            stage=stage,
-            epoch=epoch,
+            stage=Stage.APPLIED,
+            epoch=change.epoch,
             body_digest=draft.digest,
             who=draft.who,
             why=draft.why,
             at=clock.now(),
-            chain_hash=chain_hash,
+            chain_hash=change.chain_hash,
         )
     return state_change_record(
         draft.kind.value,
-        stage=stage,
-        epoch=epoch,
+        stage=Stage.APPLIED,
+        epoch=change.epoch,
         body_digest=draft.digest,
         who=draft.who,
         why=draft.why,
         at=clock.now(),
-        chain_hash=chain_hash,
+        chain_hash=change.chain_hash,
     )
 
 

@@ -103,7 +103,7 @@ def _choose(
     """Return what to erase, and what to say of it."""
     if requester is None:
         return _single(reader, keys, decisions)
-    with EmbeddedStore(config.state, trusted=config.trusted_nodes) as store:
+    with EmbeddedStore(config.state, trust=config.trust) as store:
         registry = store.load().registry
     pseudonym_key = load_mac_key(config.keys / "pseudonym.key").secret
     found = records_of(reader, keys, requester, pseudonym_key=pseudonym_key, registry=registry)

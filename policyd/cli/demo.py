@@ -22,13 +22,20 @@ from policyd.config import DEFAULT_ADDRESS, Config
 from policyd.demo.cast import SETTINGS, registry_text
 from policyd.demo.run import run_scenarios
 from policyd.demo.synthetic import make_database
-from policyd.devsetup import client_files, client_journal, local_issuer, set_up, trusted_logs
-from policyd.identity.keys import create_mac_key, load_mac_key, load_signing_key
-from policyd.registry.change import draft_registry
+from policyd.devsetup import (
+    administer,
+    client_files,
+    client_journal,
+    local_issuer,
+    put_in_force,
+    set_up,
+    trusted_logs,
+)
+from policyd.identity.keys import create_mac_key, load_mac_key
 from policyd.registry.document import read_registry_text
 from policyd.registry.state import Effect, plan
-from policyd.registry.store import EmbeddedStore
 from policyd.server import Server
+from policyd.state import open_store
 
 
 @click.command()
@@ -93,14 +100,13 @@ def _key(data: Path, name: str) -> bytes:
 
 
 def _register(config: Config, database: Path, seal_keys: Mapping[str, bytes]) -> None:
+    put_in_force(config)
     text = registry_text(now=clock.now(), database=database, seal_keys=seal_keys)
-    signer = load_signing_key(config.keys / "node.key")
-    with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
+    with open_store(config) as store:
         state = store.load()
         entries = read_registry_text(text, "the demo's registry", base=state.registry)
         if any(each.effect is not Effect.UNCHANGED for each in plan(state.registry, entries)):
-            draft = draft_registry(entries, who="registrar-1", why="the cast of the demo", at=clock.now())
-            store.append(draft, state.epoch)
+            administer(config, store, entries, why="the cast of the demo")
 
 
 def _spiffe_id(config: Config, service: str) -> str:

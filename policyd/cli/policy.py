@@ -8,6 +8,7 @@ import click
 
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import json_option, print_json
+from policyd.cli.policy_activate import activate_command
 from policyd.cli.policy_explain import explain_command
 from policyd.cli.progress import progress_on_stderr
 from policyd.policy.lint import Severity, lint
@@ -20,9 +21,10 @@ directory_argument = click.argument("directory", type=click.Path(path_type=Path,
 
 @click.group(cls=Commands)
 def policy() -> None:
-    """Check, test and explain a policy set."""
+    """Check, test and explain a policy set, and put it in force."""
 
 
+policy.add_command(activate_command)
 policy.add_command(explain_command)
 
 

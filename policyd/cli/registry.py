@@ -1,23 +1,40 @@
-"""`policyd registry`: plan and apply changes to who may ask, and list what is registered."""
+"""`policyd registry`: plan, sign and apply changes to who may ask, and list what is registered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
-from policyd import clock
 from policyd.cli.exits import Commands
-from policyd.cli.options import data_option, json_option, print_json
+from policyd.cli.options import data_option, json_option, print_json, read_text
+from policyd.cli.registry_trust import admin_key_command, trust_command
+from policyd.cli.signing import (
+    Signing,
+    approving_options,
+    make_change,
+    planning_options,
+    show,
+    show_request,
+    sign_and_apply,
+    signing_options,
+    why_option,
+)
 from policyd.config import read_config
-from policyd.identity.keys import load_signing_key
-from policyd.registry.change import draft_registry
+from policyd.model import Registry, Status
+from policyd.policy.reader import nearest
 from policyd.registry.document import read_registry
-from policyd.registry.entry import entries, to_dict
-from policyd.registry.state import Effect, plan, render
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.draft import read_body
+from policyd.registry.entry import SECTIONS, entries, to_dict
+from policyd.registry.proposal_file import parse_proposal
+from policyd.registry.state import Difference, Effect, plan, render
+from policyd.state import open_store
+
+_SUSPENDABLE = {
+    section.noun.replace(" ", "-"): section for key, section in SECTIONS.items() if key != "seals"
+}
 
 
 @click.group(cls=Commands)
@@ -25,33 +42,110 @@ def registry() -> None:
     """Organisations, requesters, accreditations, data services, agreements and seals."""
 
 
+registry.add_command(admin_key_command)
+registry.add_command(trust_command)
+
+
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
-@click.option("--who", default="registrar", show_default=True, help="Id of the person who asks.")
-@click.option("--why", default="applied from a file", show_default=True, help="Reason, recorded.")
-@click.option("--plan", "plan_only", is_flag=True, help="Say what would change, and change nothing.")
-def apply(file: Path, *, data: Path, who: str, why: str, plan_only: bool) -> None:
+@planning_options
+@click.option("--why", help="Reason, recorded for good; one line.  [default: applied from FILE]")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+def apply(
+    file: Path,
+    *,
+    data: Path,
+    asker: str | None,
+    approvers: tuple[str, ...],
+    why: str | None,
+    keys: Path | None,
+    yes: bool,
+    dry_run: bool,
+) -> None:
     """Add or replace the entries of FILE, as one numbered change.
 
-    What FILE does not name stays as it is. A running node takes the change up at once.
+    What FILE does not name stays as it is. A change that can give anyone more takes two people: without
+    the second signature it is written to a file for `policyd registry approve`. A running node takes the
+    change up at once.
     """
-    with _store(data) as store:
+    config = read_config(data)
+    if asker is None and not dry_run:
+        raise click.UsageError("say who signs, with --as, or --dry-run")
+    with open_store(config) as store:
         state = store.load()
-        entries_of_file = read_registry(file, base=state.registry)
-        differences = plan(state.registry, entries_of_file)
+        wanted = read_registry(file, base=state.registry)
+        differences = plan(state.registry, wanted)
         click.echo(render(differences))
-        changed = [each for each in differences if each.effect is not Effect.UNCHANGED]
-        if not changed:
+        changed = _only(wanted, [each for each in differences if each.effect is not Effect.UNCHANGED])
+        if changed == Registry():
             click.echo(f"nothing to change; the state stays at epoch {state.epoch}")
-        elif plan_only:
+        elif dry_run or asker is None:
             click.echo(f"planned on epoch {state.epoch}; nothing was changed")
         else:
-            try:
-                draft = draft_registry(entries_of_file, who=who, why=why, at=clock.now())
-            except ValueError as error:
-                raise click.UsageError(str(error)) from error
-            click.echo(f"applied as epoch {store.append(draft, state.epoch)}")
+            signing = Signing((asker, *approvers), keys, yes)
+            said = f"applied from {file.name}" if why is None else why
+            make_change(config, store, changed, state=state, why=said, signing=signing)
+
+
+@registry.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_option
+@approving_options
+def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool) -> None:
+    """Show the change in FILE that somebody else has asked for, sign it too, and apply it.
+
+    What is shown is what would change now. If anything that it names has changed since it was asked for,
+    it is refused.
+    """
+    config = read_config(data)
+    try:
+        proposal = parse_proposal(read_text(file))
+    except ValueError as error:
+        raise click.UsageError(f"`{file}` {error}") from error
+    content = read_body(proposal.draft)
+    with open_store(config) as store:
+        state = store.load()
+        show_request(proposal.draft)
+        show(state, content)
+        signing = Signing((asker,), keys, yes)
+        sign_and_apply(config, store, proposal, content=content, state=state, signing=signing, file=file)
+
+
+@registry.command()
+@click.argument("kind", type=click.Choice(sorted(_SUSPENDABLE)))
+@click.argument("entry_id", metavar="ID")
+@data_option
+@signing_options
+@why_option
+def suspend(
+    kind: str,
+    entry_id: str,
+    *,
+    data: Path,
+    asker: str,
+    approvers: tuple[str, ...],
+    why: str,
+    keys: Path | None,
+    yes: bool,
+) -> None:
+    """Take one entry out of use at once; one signature is enough. To resume it takes `apply` and two."""
+    section, config = _SUSPENDABLE[kind], read_config(data)
+    with open_store(config) as store:
+        state = store.load()
+        entry = section.of(state.registry).get(entry_id)
+        if entry is None:
+            near = nearest(entry_id, section.of(state.registry))
+            raise click.UsageError(f"no {section.noun} `{entry_id}`{near}")
+        stopped = cast("Any", replace)(entry, status=Status.SUSPENDED)
+        if stopped == entry:
+            click.echo(f"{section.noun} {entry_id} is suspended already")
+            return
+        change = Registry()
+        section.of(change)[entry_id] = stopped
+        show(state, change)
+        signing = Signing((asker, *approvers), keys, yes)
+        make_change(config, store, change, state=state, why=why, signing=signing)
 
 
 @registry.command(name="list")
@@ -59,7 +153,7 @@ def apply(file: Path, *, data: Path, who: str, why: str, plan_only: bool) -> Non
 @json_option
 def list_command(*, data: Path, as_json: bool) -> None:
     """List what is registered."""
-    with _store(data) as store:
+    with open_store(read_config(data)) as store:
         state = store.load()
     if as_json:
         print_json({"epoch": state.epoch, "registry": to_dict(state.registry)})
@@ -70,9 +164,9 @@ def list_command(*, data: Path, as_json: bool) -> None:
     click.echo(f"epoch {state.epoch}")
 
 
-@contextmanager
-def _store(data: Path) -> Iterator[EmbeddedStore]:
-    config = read_config(data)
-    signer = load_signing_key(config.keys / "node.key")
-    with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
-        yield store
+def _only(wanted: Registry, differences: list[Difference]) -> Registry:
+    """Return just the entries that differ: what a change does not name, nobody has to plan again for."""
+    found = Registry()
+    for each in differences:
+        each.section.of(found)[each.id] = each.section.of(wanted)[each.id]
+    return found

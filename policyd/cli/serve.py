@@ -13,7 +13,7 @@ from policyd.cli.options import data_option, policy_option
 from policyd.cli.progress import progress_on_stderr
 from policyd.cli.signals import wait_for_signal
 from policyd.config import DEFAULT_ADDRESS, read_config
-from policyd.devsetup import set_up
+from policyd.devsetup import put_in_force, set_up
 from policyd.errors import ConfigError
 from policyd.server import Server
 
@@ -23,14 +23,15 @@ from policyd.server import Server
 @policy_option
 @click.option("--address", default=DEFAULT_ADDRESS, show_default=True, help="Where the node will listen.")
 def dev(*, data: Path, policy: Path, address: str) -> None:
-    """Make a data directory for one machine: keys, certificates, token issuer, configuration.
+    """Make a data directory for one machine: keys, certificates, token issuer, administrators, configuration.
 
-    What is there already stays. For development only: the local authority and the local issuer vouch
-    for anyone.
+    What is there already stays; the policy set is put in force. For development only: the local authority
+    and the local issuer vouch for anyone, and the keys of all administrators lie beside each other.
     """
     config = set_up(data, policy=policy, address=address)
+    put_in_force(config)
     click.echo(f"{data} is ready: node {config.node}, trust domain {config.trust_domain}")
-    click.echo(f"next: policyd registry apply FILE --data {data}")
+    click.echo(f"next: policyd registry apply FILE --data {data} --as registrar-1 --approve approver-1")
     click.echo(f"then: policyd serve --data {data}")
 
 

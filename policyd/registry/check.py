@@ -68,7 +68,7 @@ def check(registry: Registry, *, only: Registry | None = None, before: Registry 
 def lifted_seals(before: Registry, changes: Registry) -> list[Fault]:
     """Return every token under seal in `before` that `changes` would take away or replace.
 
-    Lifting a seal takes two people (DESIGN.md section 3.6), so no ordinary change may come to it.
+    Lifting a seal is a change of its own kind (DESIGN.md section 3.6), so no other may come to it.
     """
     found = []
     for entry in changes.seals.values():
@@ -78,6 +78,15 @@ def lifted_seals(before: Registry, changes: Registry) -> list[Fault]:
                 why = f"takes away the token of `{service}`; a change may add tokens to a seal, never lift it"
                 found.append(Fault(SECTIONS["seals"], entry.id, "tokens", why, service))
     return found
+
+
+def unknown_seals(registry: Registry, ids: Iterable[str]) -> list[Fault]:
+    """Return a fault for each id that is no seal of `registry`."""
+    return [
+        Fault(SECTIONS["seals"], each, "id", "is not there, so it cannot be lifted")
+        for each in ids
+        if each not in registry.seals
+    ]
 
 
 def is_spiffe_id(text: str) -> bool:

@@ -17,7 +17,7 @@ BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for another one."""
 
 _APPLICATION_ID = 0x70626163
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
     CREATE TABLE change (
         epoch INTEGER PRIMARY KEY,
@@ -27,6 +27,9 @@ _SCHEMA = """
         who TEXT NOT NULL,
         why TEXT NOT NULL,
         at INTEGER NOT NULL,
+        change_id TEXT NOT NULL UNIQUE,
+        planned_on BLOB NOT NULL,
+        signatures TEXT NOT NULL,
         node TEXT NOT NULL,
         signature BLOB NOT NULL
     ) STRICT
@@ -134,7 +137,10 @@ def _connect(path: Path) -> sqlite3.Connection:
             if application != _APPLICATION_ID or mode != "wal":
                 raise ConfigError(f"{path} is not a state store of policyd")
             if version != _FORMAT:
-                raise ConfigError(f"{path} has format {version}; this policyd reads format {_FORMAT}")
+                raise ConfigError(
+                    f"{path} has format {version}, and this policyd reads format {_FORMAT} alone; move it"
+                    " away and apply the registry files again"
+                )
         except BaseException:
             connection.close()
             raise

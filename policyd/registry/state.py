@@ -39,7 +39,7 @@ class Difference:
     members: tuple[MemberChange, ...] = ()
 
 
-_SIGN = {Effect.ADDED: "+", Effect.CHANGED: "~", Effect.UNCHANGED: "="}
+_SIGN = {Effect.ADDED: "+", Effect.CHANGED: "~"}
 _SECRET = frozenset({"tokens"})
 _MAX_SHOWN = 6
 
@@ -70,10 +70,12 @@ def plan(base: Registry, changes: Registry) -> list[Difference]:
 
 
 def render(differences: Sequence[Difference]) -> str:
-    """Write a plan for people: a line an entry, a line a member, then the totals."""
+    """Write a plan for people: what would differ, a line an entry and a line a member; then the totals."""
     lines = []
     for difference in differences:
-        lines.append(f"{_SIGN[difference.effect]} {difference.section.noun} {difference.id}")
+        if difference.effect is Effect.UNCHANGED:
+            continue
+        lines.append(f"{_SIGN[difference.effect]} {difference.section.noun} {_visible(difference.id)}")
         width = max((len(member.member) for member in difference.members), default=0)
         lines += [f"    {member.member:<{width}}  {member.step}" for member in difference.members]
     totals = [f"{sum(d.effect is effect for d in differences)} {effect}" for effect in Effect]
@@ -112,8 +114,14 @@ def _shown(name: str, value: object) -> str:
     if name in INSTANTS and isinstance(value, int):
         return format_instant(value).removesuffix("T00:00:00Z")
     if name in _SECRET and isinstance(value, tuple):
-        return f"[{', '.join(service for service, _ in value)}]"
+        return f"[{', '.join(_visible(service) for service, _ in value)}]"
     if isinstance(value, frozenset) and len(value) > _MAX_SHOWN:
         first = shown(frozenset(sorted(value)[:_MAX_SHOWN])).removesuffix("]")
-        return f"{first}, and {len(value) - _MAX_SHOWN} more]"
-    return shown(value)
+        return _visible(f"{first}, and {len(value) - _MAX_SHOWN} more]")
+    return _visible(shown(value))
+
+
+def _visible(text: str) -> str:
+    # SECURITY: whoever approves a change reads it here; an escape sequence or a line break in a name could
+    # hide what it does (test_a_plan_shows_what_a_terminal_would_obey).
+    return text if text.isprintable() else ascii(text)

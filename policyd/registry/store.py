@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -12,33 +13,31 @@ from typing import Protocol, Self
 from policyd import clock
 from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
-from policyd.registry.change import (
-    Change,
-    ChangeKind,
-    Draft,
-    Signer,
-    State,
-    admit,
-    extend,
-    read_body,
-)
+from policyd.registry.change import Change, State, admit, apply_change, extend, judge, private
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
+from policyd.registry.draft import AdminSignature, ChangeKind, Draft, Proposal, Signer, read_body
 from policyd.registry.entry import is_dated
 from policyd.registry.state import merge
+from policyd.registry.trust import Trust
 from policyd.sqlite import transaction
 
 POLL_INTERVAL_S = 0.02
 
-_SELECT_ONE = "SELECT epoch, previous, kind, body, who, why, at, node, signature FROM change WHERE epoch = ?"
+_SELECT_ONE = """
+    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
+    FROM change WHERE epoch = ?
+"""
 _SELECT_AFTER = """
-    SELECT epoch, previous, kind, body, who, why, at, node, signature
+    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
     FROM change WHERE epoch > ? ORDER BY epoch
 """
 _INSERT = """
-    INSERT INTO change (epoch, previous, kind, body, who, why, at, node, signature)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO change
+    (epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_SIGNATURE = re.compile(r"([0-9a-f]{16}):([0-9a-f]{128})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,8 @@ class StateStore(Protocol):
     def load(self) -> State:
         """Verify every change from the first and return the state."""
 
-    def append(self, draft: Draft, expected_epoch: int) -> int:
-        """Admit a change that was planned on `expected_epoch`, and return its number."""
+    def append(self, proposal: Proposal, expected_epoch: int) -> int:
+        """Admit a change if the newest one is `expected_epoch`, and return its number."""
 
     def follow(self, state: State) -> Follower:
         """Return a follower of the changes after `state`."""
@@ -81,23 +80,27 @@ class StateStore(Protocol):
 class EmbeddedStore:
     """The store of one host: a SQLite file. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, *, trusted: Mapping[str, bytes], signer: Signer | None = None) -> None:
+    def __init__(self, path: Path, *, trust: Trust, signer: Signer | None = None) -> None:
         """Open the store at `path`, making it when there is none.
 
-        ``trusted`` holds the raw Ed25519 public keys of nodes by id; without ``signer`` nothing can be
-        appended.
+        ``trust`` is this process's own trust document, which the one in force must equal; without
+        ``signer``, the key of one of its nodes, nothing can be appended.
 
         Raises:
-            ConfigError: the file is on a network file system, open to others, or no state store.
+            ConfigError: the file is on a network file system, open to others, or no state store; or the
+                signer is no node of the document.
             NotServing: SQLite cannot open it now.
         """
-        if signer is not None and signer.id not in trusted:
+        node = None if signer is None else trust.node(signer.public)
+        if signer is not None and node is None:
             raise ConfigError(
-                f"node key `{signer.id}` is not among the trusted ones, so nobody would accept it"
+                f"node key `{signer.id}` is not among the nodes of the trust document, so nobody would accept"
+                " what it signs"
             )
         self._path = path
-        self._trusted = dict(trusted)
+        self._trust = trust
         self._signer = signer
+        self._node = "" if node is None else node.id
         self._lock = threading.Lock()
         self._known = State()
         make(path)
@@ -113,49 +116,61 @@ class EmbeddedStore:
         """Verify every change from the first and return the state; linear in all that is stored.
 
         Raises:
-            StateCorrupt: a change is missing, altered or not signed by a trusted node; or the file was
-                replaced.
+            StateCorrupt: a change is missing, altered or not signed by those who may make it; or the file
+                was replaced.
+            ConfigError: the trust document in force is another than this process's own.
             NotServing: the file cannot be read now.
         """
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN"):
-                changes = _changes_after(connection, State())
-                self._known = extend(State(), changes, trusted=self._trusted)
-            return self._known
+                self._known = extend(State(), _changes_after(connection, State()))
+            return check_trust(self._known, self._trust)
 
-    def append(self, draft: Draft, expected_epoch: int) -> int:
-        """Admit a change that was planned on `expected_epoch`; it is durable when this returns its number.
+    def changes(self, after_epoch: int) -> Iterator[Change]:
+        """Yield the stored changes after an epoch, in order; verifying them is for `load`.
+
+        Raises:
+            StateCorrupt: one has a form that no policyd of this format writes; or the file was replaced.
+            NotServing: the file cannot be read now.
+        """
+        with self._lock, self._database.use() as connection:
+            for row in connection.execute(_SELECT_AFTER, (after_epoch,)):
+                yield _change(row)
+
+    def append(self, proposal: Proposal, expected_epoch: int) -> int:
+        """Admit a change if the newest one is `expected_epoch`; it is durable when this returns its number.
 
         Nothing is stored if it raises. Blocks at most `database.BUSY_TIMEOUT_S` for other writers.
 
         Raises:
-            StateConflict: the state has another epoch by now; plan again.
+            StateConflict: the state has another epoch by now, what the change names has changed since it
+                was planned, or its id was used; plan again.
+            ApprovalMissing, NotAuthorised: its signatures do not carry it.
             RegistryError: its entries contradict each other or those registered.
             ValueError: the draft has a form that could not be read back.
-            ConfigError: the store was opened without a node key.
+            ConfigError: the store was opened without a node key, or under another trust document.
             StateCorrupt: what is stored already does not verify.
             NotServing: the file cannot be written now.
         """
         if self._signer is None:
             raise ConfigError("this process holds no node key and cannot change the state")
-        content = read_body(draft)
+        content = read_body(proposal.draft)
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN IMMEDIATE"):
-                changes = _changes_after(connection, self._known)
-                self._known = extend(self._known, changes, trusted=self._trusted)
-                if self._known.epoch != expected_epoch:
+                self._known = extend(self._known, _changes_after(connection, self._known))
+                state = check_trust(self._known, self._trust)
+                if state.epoch != expected_epoch:
                     raise StateConflict(
-                        f"the state is at epoch {self._known.epoch}, but the change was planned on"
+                        f"the state is at epoch {state.epoch}, but the change was planned on"
                         f" {expected_epoch}; plan it again"
                     )
+                judge(proposal, content=content, state=state)
                 if isinstance(content, Registry):
-                    faults = check(
-                        merge(self._known.registry, content), only=content, before=self._known.registry
-                    )
+                    faults = check(merge(state.registry, content), only=content, before=state.registry)
                     if faults:
                         raise RegistryError(faults)
-                change = admit(draft, state=self._known, signer=self._signer)
-                after = extend(self._known, [change], trusted=self._trusted)
+                change = admit(proposal, state=state, node=self._node, signer=self._signer)
+                after = apply_change(change, content, state=private(state))
                 _insert(connection, change)
             self._known = after
             return after.epoch
@@ -166,7 +181,7 @@ class EmbeddedStore:
         Raises:
             NotServing: the file cannot be opened now.
         """
-        return EmbeddedFollower(self._path, state=state, trusted=self._trusted)
+        return EmbeddedFollower(self._path, state=state, trust=self._trust)
 
     def close(self) -> None:
         """Close the connection."""
@@ -177,9 +192,9 @@ class EmbeddedStore:
 class EmbeddedFollower:
     """Notices commits of other connections by SQLite's data version, and verifies what they brought."""
 
-    def __init__(self, path: Path, *, state: State, trusted: Mapping[str, bytes]) -> None:
+    def __init__(self, path: Path, *, state: State, trust: Trust) -> None:
         self._state = state
-        self._trusted = trusted
+        self._trust = trust
         self._stopped = threading.Event()
         self._seen: int | None = None
         self._database = Database(path)
@@ -195,6 +210,7 @@ class EmbeddedFollower:
 
         Raises:
             StateCorrupt: a change does not verify, or changes that were there are gone.
+            ConfigError: another trust document than this process's own has come into force.
             NotServing: the file cannot be read now.
         """
         until = clock.monotonic() + timeout_s
@@ -205,7 +221,7 @@ class EmbeddedFollower:
                 if version != self._seen:
                     with transaction(connection, "BEGIN"):
                         changes = tuple(_changes_after(connection, self._state))
-                    self._state = extend(self._state, changes, trusted=self._trusted)
+                    self._state = check_trust(extend(self._state, changes), self._trust)
                     self._seen = version
                     if changes:
                         return Update(changes=changes, state=self._state)
@@ -225,6 +241,20 @@ class EmbeddedFollower:
         self._database.close()
 
 
+def check_trust(state: State, trust: Trust) -> State:
+    """Return `state` if the trust document in force is `trust`, or none is yet.
+
+    Raises:
+        ConfigError: it is another; a node must not go on under signatures that no longer count.
+    """
+    if state.trust is not None and state.trust.digest != trust.digest:
+        raise ConfigError(
+            f"trust document {state.trust.digest[:12]} is in force, but this process has {trust.digest[:12]};"
+            " put the one in force in its place and start again"
+        )
+    return state
+
+
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
     """Yield the changes after `state`, in order; the caller holds a transaction."""
     if state.epoch:
@@ -237,20 +267,27 @@ def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Cha
         yield _change(row)
 
 
-def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes]) -> Change:
-    epoch, previous, kind, body, who, why, at, node, signature = row
+def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes, str, str, bytes]) -> Change:
+    epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature = row
     if kind not in set(ChangeKind) or not is_dated(at):
         raise StateCorrupt(f"change {epoch} has a kind or date that no policyd of this format writes")
-    draft = Draft(ChangeKind(kind), body, who=who, why=why, at=at)
-    return Change(epoch, previous, draft, node=node, signature=signature)
+    draft = Draft(ChangeKind(kind), body, who=who, why=why, at=at, change_id=change_id, planned_on=planned_on)
+    found = []
+    for word in signatures.split():
+        match = _SIGNATURE.fullmatch(word)
+        if match is None:
+            raise StateCorrupt(f"change {epoch} has signatures that no policyd of this format writes")
+        found.append(AdminSignature(match[1], bytes.fromhex(match[2])))
+    return Change(epoch, previous, draft, tuple(found), node=node, signature=signature)
 
 
 def _insert(connection: sqlite3.Connection, change: Change) -> None:
     draft = change.draft
+    signatures = " ".join(f"{each.key_id}:{each.signature.hex()}" for each in change.signatures)
     connection.execute(
         _INSERT,
         (
             *(change.epoch, change.previous, draft.kind.value, draft.body, draft.who, draft.why, draft.at),
-            *(change.node, change.signature),
+            *(draft.change_id, draft.planned_on, signatures, change.node, change.signature),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -9,54 +10,36 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from policyd.clock import parse_instant
-from policyd.errors import ConfigError, StateConflict, StateCorrupt
-from policyd.model import DataService, Organisation, Registry, Seal, Status
-from policyd.registry.change import (
-    GENESIS,
-    Activation,
-    Draft,
-    State,
-    draft_activation,
-    draft_registry,
-    draft_seals,
+from support.administration import (
+    AT,
+    NODE_A,
+    NODE_B,
+    REGISTRAR,
+    STRANGER,
+    TRUST,
+    Key,
+    make,
+    propose,
+    trust,
 )
-from policyd.registry.check import RegistryError
-from policyd.registry.store import EmbeddedStore, StateStore
 
-AT = parse_instant("2026-03-01T10:00:00Z")
+from policyd.errors import ApprovalMissing, ConfigError, NotAuthorised, StateConflict, StateCorrupt
+from policyd.model import DataService, Organisation, Registry, Seal, Status
+from policyd.registry.change import GENESIS, State
+from policyd.registry.check import RegistryError
+from policyd.registry.draft import Activation, Lift, Proposal
+from policyd.registry.store import EmbeddedStore, StateStore
+from policyd.registry.trust import Trust
+
+FIRST = 1
+"""The epoch of a new state: its trust document is in force, and nothing else."""
 PATIENCE_S = 20.0
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node's key as the stores want it."""
-
-    id: str
-    seed: bytes
-
-    @property
-    def private(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.seed)
-
-    @property
-    def public(self) -> bytes:
-        return self.private.public_key().public_bytes_raw()
-
-    def sign(self, data: bytes) -> bytes:
-        return self.private.sign(data)
-
-
-NODE_A, NODE_B, STRANGER = (Node(name, bytes([number]) * 32) for number, name in enumerate("abx", start=1))
-TRUSTED = {node.id: node.public for node in (NODE_A, NODE_B)}
 
 
 @dataclass(frozen=True)
@@ -66,20 +49,28 @@ class Place:
     backend: str
     directory: Path
 
-    def open(self, node: Node | None = NODE_A, *, trusted: dict[str, bytes] | None = None) -> StateStore:
-        return BACKENDS[self.backend](self.directory, node, TRUSTED if trusted is None else trusted)
+    def open(self, node: Key | None = NODE_A, *, trust: Trust = TRUST) -> StateStore:
+        return BACKENDS[self.backend](self.directory, node, trust)
 
 
-def _embedded(directory: Path, node: Node | None, trusted: dict[str, bytes]) -> StateStore:
-    return EmbeddedStore(directory / "state.db", trusted=trusted, signer=node)
+def _embedded(directory: Path, node: Key | None, trust: Trust) -> StateStore:
+    return EmbeddedStore(directory / "state.db", trust=trust, signer=node)
 
 
-BACKENDS: dict[str, Callable[[Path, Node | None, dict[str, bytes]], StateStore]] = {"embedded": _embedded}
+BACKENDS: dict[str, Callable[[Path, Key | None, Trust], StateStore]] = {"embedded": _embedded}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(request.param, tmp_path)
+
+
+@pytest.fixture
+def place(empty: Place) -> Place:
+    """A place whose trust document is in force."""
+    with closing(empty.open()) as store:
+        assert make(store, TRUST, change_id="the-first") == FIRST
+    return empty
 
 
 @pytest.fixture
@@ -100,32 +91,33 @@ def organisation(number: int, *, status: Status = Status.ACTIVE) -> Registry:
     return Registry(organisations={entry.id: entry})
 
 
-def draft(number: int, *, status: Status = Status.ACTIVE) -> Draft:
-    return draft_registry(organisation(number, status=status), who="admin-1", why=f"change {number}", at=AT)
+def put(store: StateStore, number: int, *, status: Status = Status.ACTIVE) -> int:
+    return make(store, organisation(number, status=status))
 
 
 # One process
 
 
-def test_a_new_store_is_empty_at_epoch_0(store: StateStore) -> None:
+def test_a_new_store_is_empty_at_epoch_0(empty: Place) -> None:
     """Before any change the state has nothing in it."""
-    assert store.load() == State(epoch=0, chain_hash=GENESIS, registry=Registry(), activation=None)
+    with closing(empty.open()) as store:
+        assert store.load() == State(epoch=0, chain_hash=GENESIS, registry=Registry(), activation=None)
 
 
-def test_changes_are_numbered_from_1_and_add_up(store: StateStore) -> None:
+def test_changes_are_numbered_and_add_up(store: StateStore) -> None:
     """Each change gets the next number, and the state holds what all of them said."""
-    have = [store.append(draft(number), number - 1) for number in (1, 2, 3)]
+    have = [put(store, number) for number in (1, 2, 3)]
 
     state = store.load()
-    assert have == [1, 2, 3]
-    assert state.epoch == 3
+    assert have == [FIRST + 1, FIRST + 2, FIRST + 3]
+    assert state.epoch == FIRST + 3
     assert set(state.registry.organisations) == {"org-1", "org-2", "org-3"}
 
 
 def test_a_later_entry_replaces_the_one_with_its_id(store: StateStore) -> None:
     """Of two entries with one id the later counts, whole."""
-    store.append(draft(1), 0)
-    store.append(draft(1, status=Status.SUSPENDED), 1)
+    put(store, 1)
+    put(store, 1, status=Status.SUSPENDED)
 
     assert store.load().registry == organisation(1, status=Status.SUSPENDED)
 
@@ -135,37 +127,106 @@ def test_seals_and_activations_are_changes_too(store: StateStore) -> None:
     service = DataService("npd", "spiffe://policyd.test/npd", "org-1", "secure", Status.ACTIVE)
     seal = Seal("SEAL-1", tokens=(("npd", b"\x07" * 32),))
     activation = Activation(policy_digest="ab" * 32, policy_version=4)
-    store.append(draft(1), 0)
-    services = Registry(data_services={"npd": service})
-    store.append(draft_registry(services, who="admin-1", why="a service", at=AT), 1)
+    put(store, 1)
+    make(store, Registry(data_services={"npd": service}))
 
-    seals = Registry(seals={"SEAL-1": seal})
-    assert store.append(draft_seals(seals, who="admin-1", why="at risk", at=AT), 2) == 3
-    assert store.append(draft_activation(activation, who="admin-1", why="term starts", at=AT), 3) == 4
+    assert make(store, Registry(seals={"SEAL-1": seal})) == FIRST + 3
+    assert make(store, activation) == FIRST + 4
 
     state = store.load()
     assert state.registry.seals == {"SEAL-1": seal}
     assert state.activation == activation
 
 
+def test_a_lifted_seal_is_gone(store: StateStore) -> None:
+    """Lifting takes the seal out of the registry, and can be done once."""
+    put(store, 1)
+    service = DataService("npd", "spiffe://policyd.test/npd", "org-1", "secure", Status.ACTIVE)
+    make(store, Registry(data_services={"npd": service}))
+    seals = {name: Seal(name, tokens=(("npd", name.encode() * 4),)) for name in ("SEAL-1AA", "SEAL-2AA")}
+    make(store, Registry(seals=seals))
+
+    make(store, Lift(("SEAL-1AA",)))
+
+    assert set(store.load().registry.seals) == {"SEAL-2AA"}
+    with pytest.raises(RegistryError, match="seal `SEAL-1AA`: id: is not there"):
+        make(store, Lift(("SEAL-1AA",)))
+
+
+def test_nothing_comes_before_the_trust_document(empty: Place) -> None:
+    """An empty state takes a trust document and nothing else: nobody's signature counts yet."""
+    with closing(empty.open()) as store:
+        with pytest.raises(NotAuthorised, match="first change"):
+            put(store, 1)
+
+        assert store.load().epoch == 0
+
+
+def test_a_change_with_too_few_signatures_is_not_stored(store: StateStore) -> None:
+    """Who can give more alone is told what is missing, and nothing is stored."""
+    with pytest.raises(ApprovalMissing, match="organisation `org-1` is new"):
+        make(store, organisation(1), REGISTRAR)
+
+    assert store.load().epoch == FIRST
+
+
+def test_a_change_sent_twice_is_stored_once(store: StateStore) -> None:
+    """The id of a change is used once, whatever the second one brings."""
+    state = store.load()
+    proposal = propose(organisation(1), state, change_id="case-7")
+    store.append(proposal, state.epoch)
+
+    for again in (proposal, propose(organisation(2), store.load(), change_id="case-7")):
+        with pytest.raises(StateConflict, match="`case-7` was used before"):
+            store.append(again, FIRST + 1)
+
+    assert store.load().epoch == FIRST + 1
+
+
+def test_what_was_planned_and_not_touched_since_still_holds(store: StateStore) -> None:
+    """Other entries may change between asking and approving; those that are named may not."""
+    state = store.load()
+    first, second = propose(organisation(1), state), propose(organisation(1, status=Status.SUSPENDED), state)
+    put(store, 2)
+
+    assert store.append(first, FIRST + 1) == FIRST + 2
+    with pytest.raises(StateConflict, match="`org-1` in organisations changed since"):
+        store.append(second, FIRST + 2)
+
+
+def test_a_trust_document_is_followed_by_who_has_it(place: Place) -> None:
+    """Once another document is in force, a process with the old one is told, and one with the new goes on."""
+    newer = trust(nodes=(NODE_B,))
+    with closing(place.open()) as store, closing(store.follow(store.load())) as follower:
+        make(store, newer)
+
+        for use in (store.load, lambda: follower.poll(PATIENCE_S)):
+            with pytest.raises(ConfigError, match=f"trust document {newer.digest[:12]} is in force"):
+                use()
+
+    with closing(place.open(NODE_B, trust=newer)) as store:
+        assert store.load().trust == newer
+        assert put(store, 1) == FIRST + 2
+
+
 def test_what_was_appended_outlives_the_store(place: Place) -> None:
     """A store opened again has the same state and history."""
     with closing(place.open()) as store:
-        store.append(draft(1), 0)
+        put(store, 1)
         before = store.load()
 
     with closing(place.open()) as store:
         assert store.load() == before
 
 
-@pytest.mark.parametrize("expected", [-1, 0, 2, 99])
-def test_a_change_planned_on_another_epoch_changes_nothing(store: StateStore, expected: int) -> None:
-    """Planned on an older or a future state, a change is refused with StateConflict."""
-    store.append(draft(1), 0)
+@pytest.mark.parametrize("expected", [-1, 0, 1, 3, 99])
+def test_a_change_for_another_epoch_changes_nothing(store: StateStore, expected: int) -> None:
+    """Meant for an older or a future state, a change is refused with StateConflict."""
+    put(store, 1)
     before = store.load()
 
     with pytest.raises(StateConflict, match="plan it again"):
-        store.append(draft(2), expected)
+        store.append(propose(organisation(2), before), expected)
 
     assert store.load() == before
 
@@ -173,81 +234,56 @@ def test_a_change_planned_on_another_epoch_changes_nothing(store: StateStore, ex
 def test_the_store_refuses_what_contradicts_the_registry(store: StateStore) -> None:
     """References are checked against the state of that very moment, and nothing is stored."""
     lost = DataService("npd", "spiffe://policyd.test/npd", "org-2", "secure", Status.ACTIVE)
-    store.append(draft(1), 0)
+    put(store, 1)
 
     with pytest.raises(RegistryError, match="data service `npd`: organisation: unknown organisation `org-2`"):
-        store.append(draft_registry(Registry(data_services={"npd": lost}), who="a", why="b", at=AT), 1)
+        make(store, Registry(data_services={"npd": lost}))
 
-    assert store.load().epoch == 1
+    assert store.load().epoch == FIRST + 1
 
 
 def test_a_draft_that_could_not_be_read_back_is_refused(store: StateStore) -> None:
     """A hand-made body in another form never gets a number."""
-    good = draft(1)
+    good = propose(organisation(1), store.load()).draft
     for body in (b"", b"{}", b"[]", good.body + b" ", b'{"organisations":{"org-1":{}}}', b'{"x":{}}'):
         with pytest.raises(ValueError):
-            store.append(Draft(good.kind, body, who="admin-1", why="why", at=AT), 0)
+            store.append(Proposal(replace(good, body=body)), FIRST)
 
-    assert store.load().epoch == 0
+    assert store.load().epoch == FIRST
 
 
 def test_without_a_node_key_nothing_is_appended(place: Place) -> None:
     """A process that only reads cannot change the state."""
     with closing(place.open(None)) as store, pytest.raises(ConfigError, match="no node key"):
-        store.append(draft(1), 0)
+        put(store, 1)
 
 
 def test_a_node_that_nobody_trusts_is_told_at_once(place: Place) -> None:
     """A store is not opened for a signer whose changes every load would refuse."""
-    with pytest.raises(ConfigError, match="not among the trusted"):
+    with pytest.raises(ConfigError, match="not among the nodes"):
         place.open(STRANGER)
 
 
 def test_changes_of_every_trusted_node_are_accepted(place: Place) -> None:
     """Two nodes append in turn, and each verifies what the other signed."""
     with closing(place.open(NODE_A)) as first, closing(place.open(NODE_B)) as second:
-        first.append(draft(1), 0)
-        second.append(draft(2), 1)
-        first.append(draft(3), 2)
+        put(first, 1)
+        put(second, 2)
+        put(first, 3)
 
         assert first.load() == second.load()
-        assert first.load().epoch == 3
+        assert first.load().epoch == FIRST + 3
 
 
-def test_a_change_of_a_node_that_is_not_trusted_stops_the_load(place: Place) -> None:
-    """When a node is no longer trusted, the state that rests on it is refused, naming the change."""
-    with closing(place.open(NODE_A)) as first, closing(place.open(NODE_B)) as second:
-        first.append(draft(1), 0)
-        second.append(draft(2), 1)
-
-    only_a = {NODE_A.id: NODE_A.public}
-    with (
-        closing(place.open(trusted=only_a)) as store,
-        pytest.raises(StateCorrupt, match=r"change 2 .*not trusted"),
-    ):
-        store.load()
-
-
-def test_a_node_id_with_another_key_stops_the_load(place: Place) -> None:
-    """The id alone is worth nothing: the signature is checked under the key that is trusted."""
-    with closing(place.open()) as store:
-        store.append(draft(1), 0)
-
-    with (
-        closing(place.open(None, trusted={NODE_A.id: STRANGER.public})) as store,
-        pytest.raises(StateCorrupt, match="change 1 does not bear the signature"),
-    ):
-        store.load()
-
-
-def test_the_same_changes_give_the_same_history_anywhere(tmp_path: Path, place: Place) -> None:
+def test_the_same_changes_give_the_same_history_anywhere(tmp_path: Path, empty: Place) -> None:
     """Chain hashes depend on what was said, by whom and in which order, and on nothing else."""
     hashes = []
     for number, order in enumerate([(1, 2), (1, 2), (2, 1)]):
         (tmp_path / str(number)).mkdir()
-        with closing(Place(place.backend, tmp_path / str(number)).open()) as store:
-            for epoch, name in enumerate(order):
-                store.append(draft(name), epoch)
+        with closing(Place(empty.backend, tmp_path / str(number)).open()) as store:
+            make(store, TRUST, change_id="the-first")
+            for name in order:
+                make(store, organisation(name), change_id=f"of-{name}")
             hashes.append(store.load().chain_hash)
 
     assert hashes[0] == hashes[1] != hashes[2]
@@ -259,25 +295,25 @@ def test_the_same_changes_give_the_same_history_anywhere(tmp_path: Path, place: 
 def test_a_follower_gets_each_change_once_in_order(store: StateStore) -> None:
     """Changes come verified, with the state after them."""
     with closing(store.follow(store.load())) as follower:
-        store.append(draft(1), 0)
+        put(store, 1)
         first = follower.poll(PATIENCE_S)
-        store.append(draft(2), 1)
-        store.append(draft(3), 2)
+        put(store, 2)
+        put(store, 3)
         second = follower.poll(PATIENCE_S)
 
         assert first is not None
         assert second is not None
-        assert [change.epoch for change in first.changes] == [1]
-        assert [change.epoch for change in second.changes] == [2, 3]
+        assert [change.epoch for change in first.changes] == [FIRST + 1]
+        assert [change.epoch for change in second.changes] == [FIRST + 2, FIRST + 3]
         assert second.state == store.load()
-        assert second.changes[0].draft == draft(2)
+        assert json.loads(second.changes[0].draft.body)["organisations"].keys() == {"org-2"}
         assert follower.poll(0) is None
 
 
 def test_a_follower_catches_up_from_where_its_state_is(store: StateStore) -> None:
     """What was appended before the follower was made is not lost."""
     state = store.load()
-    store.append(draft(1), 0)
+    put(store, 1)
 
     with closing(store.follow(state)) as follower:
         update = follower.poll(0)
@@ -307,10 +343,10 @@ def test_a_stopped_follower_returns_at_once(store: StateStore) -> None:
 
 def test_a_follower_that_was_told_another_history_refuses(store: StateStore) -> None:
     """A store whose change at the follower's epoch is another one has forked or gone back."""
-    store.append(draft(1), 0)
+    put(store, 1)
     state = store.load()
-    other = State(state.epoch, b"\0" * 32, state.registry, state.activation)
-    ahead = State(7, state.chain_hash, state.registry, state.activation)
+    other = replace(state, chain_hash=b"\0" * 32)
+    ahead = replace(state, epoch=7)
 
     for known in (other, ahead):
         with (
@@ -326,7 +362,7 @@ def test_a_follower_outlives_the_store_that_made_it(place: Place) -> None:
         reader = place.open(None)
         follower = stack.enter_context(closing(reader.follow(reader.load())))
         reader.close()
-        writer.append(draft(1), 0)
+        put(writer, 1)
 
         assert follower.poll(PATIENCE_S) is not None
 
@@ -340,10 +376,13 @@ def test_of_many_threads_with_one_plan_one_wins(store: StateStore) -> None:
     won: list[int] = []
     lost: list[int] = []
 
+    state = store.load()
+
     def race(number: int) -> None:
+        proposal = propose(organisation(number), state)
         start.wait()
         try:
-            store.append(draft(number), 0)
+            store.append(proposal, FIRST)
             won.append(number)
         except StateConflict:
             lost.append(number)
@@ -358,26 +397,29 @@ def test_of_many_threads_with_one_plan_one_wins(store: StateStore) -> None:
     assert store.load().registry == organisation(won[0])
 
 
-def _append_until_told(place: Place, node: Node, count: int, pipe: Connection) -> None:
+def _append_until_told(place: Place, node: Key, count: int, pipe: Connection) -> None:
     """In another process: append `count` changes, each on the newest epoch, telling each outcome."""
     with closing(place.open(node)) as store:
-        epoch = store.load().epoch
+        state = store.load()
         pipe.send("ready")
         pipe.recv()
         for number in range(count):
             while True:
+                name = f"{node.name}-{state.epoch}-{number}"
+                proposal = propose(organisation(number), state, change_id=name)
                 try:
-                    epoch = store.append(draft(number), epoch)
+                    epoch = store.append(proposal, state.epoch)
+                    state = store.load()
                 except StateConflict:
                     pipe.send("lost")
-                    epoch = store.load().epoch
+                    state = store.load()
                 else:
                     pipe.send(epoch)
                     break
     pipe.close()
 
 
-def _spawn(place: Place, node: Node, count: int) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+def _spawn(place: Place, node: Key, count: int) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     ours, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=_append_until_told, args=(place, node, count, theirs))
     process.start()
@@ -400,7 +442,7 @@ def test_a_follower_sees_the_changes_of_another_process(place: Place) -> None:
         process.join(PATIENCE_S)
         pipe.close()
 
-        assert seen == list(range(1, 21))
+        assert seen == list(range(FIRST + 1, FIRST + 21))
         assert process.exitcode == 0
         process.close()
 
@@ -424,8 +466,8 @@ def test_two_processes_that_race_lose_nothing(place: Place) -> None:
 
     with closing(place.open()) as store:
         state = store.load()
-    assert sorted(word for word in said if isinstance(word, int)) == list(range(1, 51))
-    assert state.epoch == 50
+    assert sorted(word for word in said if isinstance(word, int)) == list(range(FIRST + 1, FIRST + 51))
+    assert state.epoch == FIRST + 50
 
 
 def test_a_killed_writer_leaves_the_old_state_or_the_new(place: Place) -> None:
@@ -453,4 +495,4 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new(place: Place) -> None:
         with closing(place.open()) as store:
             state = store.load()
             assert state.epoch in (acknowledged, acknowledged + 1)
-            store.append(draft(0), state.epoch)
+            put(store, 0)

@@ -20,6 +20,7 @@ from pbac.v1 import decision_pb2 as pb
 from support.server import START_S, Process, Site, make_site, serving, stub
 
 from policyd.config import Config
+from policyd.devsetup import put_in_force
 from policyd.errors import ConfigError
 from policyd.identity.keys import create_wrapping_key, load_wrapping_key
 from policyd.ledger import keystore
@@ -192,6 +193,7 @@ def test_everything_replays_over_a_change_of_policy_and_registry(tmp_path: Path)
     shutil.copytree(Path(__file__).parents[2] / "policies" / "npd", source)
     site = make_site(tmp_path / "data", policy=source)
     for number in range(2):
+        put_in_force(site.config)
         with serving(site) as running, site.channel(running.address) as channel:
             ask = stub(channel)
             ask.Check(site.question(f"{number}-before"), timeout=10)
@@ -216,13 +218,13 @@ def test_everything_replays_over_a_change_of_policy_and_registry(tmp_path: Path)
     assert len({record.columns.policy_digest for record in records}) == 2
     assert len({record.columns.epoch for record in records}) == 4
     activations = [leaf for leaf in site.leaves() if leaf["kind"] == "activation"]
-    assert [leaf["stage"] for leaf in activations] == ["intended", "in-force"] * 2
+    assert [leaf["stage"] for leaf in activations] == ["applied"] * 2
     assert {leaf["policy_digest"] for leaf in activations} == {r.columns.policy_digest for r in records}
-    applied = [leaf for leaf in site.leaves() if leaf["kind"] == "state-change"]
-    chained = [leaf["chain_hash"] for leaf in (*activations[1::2], *applied)]
-    assert len({*chained}) == 4
-    assert all(len(each) == 64 for each in chained)
-    assert {leaf["chain_hash"] for leaf in activations[::2]} == {""}
+    applied = [leaf for leaf in site.leaves() if leaf["kind"] in ("state-change", "activation")]
+    assert [leaf["epoch"] for leaf in applied] == [1, 2, 3, 4, 5, 6]
+    assert [leaf["change"] for leaf in applied[:3]] == ["trust", "activation", "registry"]
+    assert len({leaf["chain_hash"] for leaf in applied}) == 6
+    assert all(len(leaf["chain_hash"]) == 64 for leaf in applied)
 
 
 def organisation(name: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,12 @@ from support.server import (
     stub,
 )
 
-from policyd.errors import SourceError
+from policyd.devsetup import administer, put_in_force, set_up
+from policyd.errors import ConfigError, SourceError, StateCorrupt
+from policyd.registry.draft import Activation
+from policyd.registry.trust import Trust
 from policyd.server import Server
+from policyd.state import open_store
 
 PATIENCE_S = 15.0
 
@@ -81,7 +86,8 @@ def test_a_change_by_another_process_is_in_force_within_a_second(
     with site.channel(server.address) as channel:
         good = stub(channel).Check(site.question("before"), timeout=10)
 
-        command = [*POLICYD, "registry", "apply", str(file), "--data", str(site.data), "--who", "registrar-7"]
+        command = [*POLICYD, "registry", "apply", str(file), "--data", str(site.data)]
+        command += ["--as", "registrar-1", "--yes"]  # it only takes away, which is for one person
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took_s = wait_for(lambda: server.node.current.epoch > before, what="the change in force")
         refused = stub(channel).Check(site.question("after"), timeout=10)
@@ -92,7 +98,7 @@ def test_a_change_by_another_process_is_in_force_within_a_second(
     assert refused.epoch == before + 1
     assert took_s < 1.0
     (applied,) = [leaf for leaf in site.leaves(records) if leaf["kind"] == "state-change"]
-    assert (applied["stage"], applied["epoch"], applied["who"]) == ("applied", before + 1, "registrar-7")
+    assert (applied["stage"], applied["epoch"], applied["who"]) == ("applied", before + 1, "registrar-1")
     print(f"in force {took_s * 1000:.0f} ms after the command ended")
 
 
@@ -135,7 +141,7 @@ def test_seals_reach_each_data_service_as_its_own_tokens(site: Site, server: Ser
 
 
 def test_a_seal_is_not_lifted_by_a_change_of_its_token(site: Site, server: Server) -> None:
-    """Lifting takes two people, so no registry change may take a token away or put another in its place."""
+    """Lifting is a change of its own, so no other may take a token away or put another in its place."""
     other = dict.fromkeys(("npd-secure", "npd-second", "npd-closed"), b"\x03" * 32)
     with site.channel(server.address) as channel:
         stream = watch(channel)
@@ -146,6 +152,23 @@ def test_a_seal_is_not_lifted_by_a_change_of_its_token(site: Site, server: Serve
         again = watch(channel)
         assert list(next(again).snapshot.tokens) == old != []
         again.cancel()
+
+
+def test_a_lifted_seal_is_taken_from_each_data_service(site: Site, server: Server) -> None:
+    """Two people lift it, and its token leaves the list of each data service at the next epoch."""
+    with site.channel(server.address) as channel:
+        stream = watch(channel)
+        old = list(next(stream).snapshot.tokens)
+
+        epoch = site.lift("SEAL-1")
+
+        change = _next(stream, "change")
+        assert (change.epoch, list(change.added), list(change.removed)) == (epoch, [], old)
+        stream.cancel()
+    with site.channel(server.address) as channel:
+        stream = watch(channel, at_least_epoch=epoch)
+        assert list(next(stream).snapshot.tokens) == []
+        stream.cancel()
 
 
 def _next(stream: Any, kind: str) -> Any:
@@ -194,23 +217,59 @@ def test_files_edited_while_serving_change_nothing(site: Site, server: Server, p
 
 def test_an_activation_that_the_files_do_not_hold_stops_the_node(tmp_path: Path) -> None:
     """Another process puts a policy set in force that is not here: this node says so and answers nothing."""
-    from policyd import clock
-    from policyd.identity.keys import load_signing_key
-    from policyd.registry.change import Activation, draft_activation
-    from policyd.registry.store import EmbeddedStore
-
     site = make_site(tmp_path / "data")
-    signer = load_signing_key(site.config.keys / "node.key")
     with serving(site) as running:
-        with EmbeddedStore(site.config.state, trusted=site.config.trusted_nodes, signer=signer) as store:
-            activation = Activation(policy_digest="ab" * 32, policy_version=2)
-            draft = draft_activation(activation, who="node-2", why="newer files", at=clock.now())
-            store.append(draft, store.load().epoch)
+        with open_store(site.config) as store:
+            administer(site.config, store, Activation("ab" * 32, policy_version=2), why="newer files")
         wait_for(lambda: bool(running.node.refusing), what="the node refusing")
         status, text = _refused(site, running.address)
 
     assert status is grpc.StatusCode.UNAVAILABLE
     assert "policy set abababababab is in force, but" in text
+
+
+def test_another_trust_document_stops_a_node_that_does_not_have_it(tmp_path: Path) -> None:
+    """Once other people count, a node answers again only when it was started with their document."""
+    site = make_site(tmp_path / "data")
+    config = site.config
+    newer = Trust(
+        nodes={each.id: replace(each, address="127.0.0.1:50151") for each in config.trust.nodes.values()},
+        administrators=config.trust.administrators,
+    )
+    with serving(site) as running:
+        with open_store(config) as store:
+            administer(config, store, newer, why="where the node is")
+        wait_for(lambda: bool(running.node.refusing), what="the node refusing")
+        status, text = _refused(site, running.address)
+
+    assert status is grpc.StatusCode.UNAVAILABLE
+    assert f"trust document {newer.digest[:12]} is in force" in text
+    with pytest.raises(ConfigError, match="put the one in force in its place"), serving(site):
+        pass
+    with serving(site, trust=newer) as running:
+        assert running.node.refusing == ""
+
+
+def test_a_node_without_its_state_or_its_place_in_it_does_not_start(tmp_path: Path) -> None:
+    """No trust document in force, no policy set in force, or another key: the message says what to run."""
+    config = set_up(tmp_path / "data", policy=POLICY, address="127.0.0.1:0")
+    site = Site(config)
+    with pytest.raises(ConfigError, match="policyd registry trust"), serving(site):
+        pass
+    with open_store(config) as store:
+        administer(config, store, config.trust, why="the first")
+    with (
+        pytest.raises(StateCorrupt, match=r"no policy set is in force; .* policyd policy activate"),
+        serving(site),
+    ):
+        pass
+    put_in_force(config)
+    others = {each.id: replace(each, key=bytes(32)) for each in config.trust.nodes.values()}
+    without = Trust(others, config.trust.administrators)
+    with pytest.raises(ConfigError, match="is not among the nodes of the"), serving(site, trust=without):
+        pass
+    with serving(site) as running:
+        assert running.node.current.epoch == 2
 
 
 @pytest.mark.parametrize(
@@ -219,8 +278,8 @@ def test_an_activation_that_the_files_do_not_hold_stops_the_node(tmp_path: Path)
         "UPDATE change SET why = 'another reason' WHERE epoch = (SELECT max(epoch) FROM change)",
         "UPDATE change SET body = x'7b7d' WHERE epoch = (SELECT max(epoch) FROM change)",
         "DELETE FROM change WHERE epoch = (SELECT max(epoch) FROM change)",
-        "INSERT INTO change SELECT epoch + 1, previous, kind, body, who, why, at, node, signature"
-        " FROM change WHERE epoch = (SELECT max(epoch) FROM change)",
+        "INSERT INTO change SELECT epoch + 1, previous, kind, body, who, why, at, 'x', planned_on,"
+        " signatures, node, signature FROM change WHERE epoch = (SELECT max(epoch) FROM change)",
     ],
     ids=["reason", "body", "deleted", "forged"],
 )

@@ -7,8 +7,9 @@ import itertools
 import random
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,8 +31,37 @@ from policyd.model import (
     VisaProject,
 )
 from policyd.policy.policyset import PolicySet
+from policyd.registry.entry import SECTIONS as SECTIONS_OF
+from policyd.registry.entry import entries
+from policyd.registry.reach import gives_more
+from policyd.registry.state import merge
 
 SECTIONS = ("organisations", "requesters", "accreditations", "data_services", "agreements")
+DAY = 86_400_000
+WORDS: dict[str, list[object]] = {
+    "kind": ["university", "local-authority", "department"],
+    "commercial": [True, False],
+    "organisation": ["uni", "dept"],
+    "level": list(AccreditationLevel),
+    "supervisor": [None, "researcher-1", "researcher-2"],
+    "scheme": [tiny.SCHEME, "scheme-2"],
+    "setting": ["secure", "vault", "annexe"],
+    "gateway": ["OPEN-1", "STRICT-1", "PAST-1"],
+    "article9": ["none", "art-9-2-j"],
+    "project_accredited": [True, False],
+    "local_authorities": [frozenset(), frozenset({"301"})],
+    "roles": [frozenset(), frozenset({"researcher"})],
+}
+MORE: dict[str, list[object]] = {
+    "requesters": ["researcher-1", "researcher-2"],
+    "data_services": ["svc-secure"],
+    "purposes": ["research", "commercial", "any"],
+    "fields": sorted(EVERYTHING),
+    "years": [2014, 2015, 2018],
+    "actions": list(Action),
+    "roles": ["researcher", "author"],
+    "local_authorities": ["301", "302"],
+}
 
 
 @functools.cache
@@ -232,6 +262,96 @@ def test_visas_drawn_do_give_more() -> None:
         assert released(without) <= released(brought)
         gained += released(without) < released(brought)
     assert gained >= 10
+
+
+def draw_change(rng: random.Random, base: Registry) -> Registry:
+    """Return up to three entries of `base` with up to three members each drawn anew."""
+    change = Registry()
+    for _ in range(rng.randint(1, 3)):
+        section = SECTIONS_OF[rng.choice(SECTIONS)]
+        entry = rng.choice(list(section.of(base).values()))
+        members = rng.sample([item.name for item in fields(entry) if item.name != "id"], rng.randint(1, 3))
+        new = {name: drawn_anew(rng, getattr(entry, name), name) for name in members}
+        section.of(change)[entry.id] = cast("Any", replace)(entry, **new)
+    return change
+
+
+def drawn_anew(rng: random.Random, value: object, name: str) -> object:
+    """Return another value for a member, more often a narrower one than chance would give."""
+    if isinstance(value, Status):
+        return rng.choice([Status.SUSPENDED, *Status])
+    if name == "table_years":
+        return rng.choice([(), (("Pupil", frozenset({2017})),), (("School", frozenset({2015, 2016})),)])
+    if isinstance(value, frozenset) and value:
+        less = frozenset(rng.sample(sorted(value), rng.randint(1, len(value))))
+        return less if rng.random() < 0.8 else less | frozenset({rng.choice(MORE.get(name, sorted(value)))})
+    if name.endswith(("_at", "_by")):
+        base = NOW if value is None else value
+        return None if value and name == "changed_at" else base + rng.choice([-DAY, -3, 3, DAY])
+    return rng.choice(WORDS.get(name, [value]))
+
+
+def draw_changes(rng: random.Random, count: int) -> Iterator[tuple[Registry, Registry]]:
+    """Yield a registry and a change to it; and each change that was made turned back, which widens."""
+    base = draw_registry(rng)
+    for _ in range(count):
+        change = draw_change(rng, base)
+        back = Registry()
+        for section in SECTIONS_OF.values():
+            for name in section.of(change):
+                section.of(back)[name] = section.of(base)[name]
+        yield base, change
+        yield merge(base, change), back
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32))
+def test_what_one_person_may_change_never_gives_more(seed: int) -> None:
+    """Where `gives_more` finds nothing, no field moves up, whoever asks, for whatever, then or later."""
+    rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+    questions = [
+        (ask(*sorted(EVERYTHING), who=who, purposes=purposes, action=action, years=(year,)), now)
+        for who in ("researcher-1", "researcher-2")
+        for purposes, action, year in (
+            (("academic",), Action.RELEASE, 2018),
+            (("statistics", "industry"), Action.COUNT, 2016),
+        )
+        for now in (NOW, NOW + DAY // 2)
+    ]
+    for base, change in draw_changes(rng, 12):
+        if next(gives_more(base, change), None) is not None:
+            continue
+        before = build_snapshot(policy(), base, epoch=1)
+        after = build_snapshot(policy(), merge(base, change), epoch=1)
+        for request, now in questions:
+            compare(request, decide(before, request, now), decide(after, request, now), repr(change))
+
+
+def test_changes_drawn_go_both_ways() -> None:
+    """The property above bites: of the changes drawn, many are for one person, and many do give more."""
+    alone: set[str] = set()
+    gave = 0
+    for seed in range(500):
+        rng = random.Random(seed)  # noqa: S311  (cases, not secrets)
+        for base, change in draw_changes(rng, 6):
+            if next(gives_more(base, change), None) is None:
+                for section, entry in entries(change):
+                    old = section.of(base)[entry.id]
+                    names = [item.name for item in fields(entry)]
+                    alone |= {f"{section.key}.{n}" for n in names if getattr(old, n) != getattr(entry, n)}
+                continue
+            request = ask(*sorted(EVERYTHING), purposes=("academic",))
+            one, other = (
+                released(decide(build_snapshot(policy(), each, epoch=1), request, NOW))
+                for each in (base, merge(base, change))
+            )
+            gave += bool(other - one)
+
+    assert gave > 20
+    assert alone >= {f"{section}.status" for section in SECTIONS}
+    of_agreements = "requesters purposes fields years table_years actions from_at until_at destroy_by"
+    assert alone >= {f"agreements.{name}" for name in of_agreements.split()}
+    assert alone >= {"accreditations.until_at", "organisations.changed_at", "organisations.local_authorities"}
 
 
 def test_registries_drawn_do_release_and_withhold() -> None:

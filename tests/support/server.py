@@ -22,14 +22,13 @@ from pbac.v1 import decision_pb2_grpc
 
 from policyd import clock
 from policyd.config import Config
-from policyd.devsetup import AUDIENCE, client_credentials, local_issuer, set_up
-from policyd.identity.keys import load_signing_key
+from policyd.devsetup import AUDIENCE, administer, client_credentials, local_issuer, put_in_force, set_up
 from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader
-from policyd.registry.change import draft_registry
 from policyd.registry.document import read_registry_text
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.draft import Lift
 from policyd.server import Server
+from policyd.state import open_store
 
 POLICY = Path(__file__).parents[2] / "policies" / "npd"
 REGISTRY = Path(__file__).with_name("server_registry.yaml")
@@ -102,13 +101,14 @@ class Site:
 
     def apply(self, text: str, *, why: str = "for a test") -> int:
         """Apply a registry file as another process would, and return the epoch."""
-        config = self.config
-        signer = load_signing_key(config.keys / "node.key")
-        with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
-            state = store.load()
-            entries = read_registry_text(text, "test.yaml", base=state.registry)
-            draft = draft_registry(entries, who="registrar-1", why=why, at=clock.now())
-            return store.append(draft, state.epoch)
+        with open_store(self.config) as store:
+            entries = read_registry_text(text, "test.yaml", base=store.load().registry)
+            return administer(self.config, store, entries, why=why)
+
+    def lift(self, *seals: str, why: str = "for a test") -> int:
+        """Lift seals as another process would, and return the epoch."""
+        with open_store(self.config) as store:
+            return administer(self.config, store, Lift(tuple(sorted(seals))), why=why)
 
     def leaves(self, start: int = 0) -> list[dict[str, Any]]:
         """Return the records of the ledger as they are stored, from an index on."""
@@ -123,6 +123,7 @@ class Site:
 def make_site(data: Path, *, policy: Path = POLICY, registry: str | None = None) -> Site:
     """Fill a data directory as `policyd dev` does, listening on any free port, and register everybody."""
     site = Site(set_up(data, policy=policy, address="127.0.0.1:0"))
+    put_in_force(site.config)
     site.apply(registry_text() if registry is None else registry)
     return site
 

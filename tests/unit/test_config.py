@@ -16,21 +16,30 @@ from policyd.model import AccreditationLevel
 KEY = "ab" * 32
 _PUBLIC = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32).public_key()
 WITNESS, LOG = WitnessVerifier("witness.test/w1", _PUBLIC).vkey, Verifier("witness.test/w1", _PUBLIC).vkey
-TEXT = f"""\
+TEXT = """\
 node: node-1
 address: "127.0.0.1:50151"
 trust_domain: policyd.test
 audience: policyd
 policy: ../policies/npd
-tls: {{authority: tls/ca.pem, certificate: /etc/policyd/server.pem, key: tls/server.key}}
+tls: {authority: tls/ca.pem, certificate: /etc/policyd/server.pem, key: tls/server.key}
 issuers:
-  - {{issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}}
-trusted_nodes:
-  "{KEY[:16]}": {KEY}
+  - {issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}
+trust: trust.yaml
+"""
+TRUST = f"""\
+nodes:
+  node-1: {{key: "{KEY}", address: "127.0.0.1:50151"}}
+administrators:
+  registrar-1: {{person: person-1, spiffe_id: "spiffe://policyd.test/admin/registrar-1",
+    key: "{KEY.replace("a", "c")}", roles: [registrar]}}
+  approver-1: {{person: person-2, spiffe_id: "spiffe://policyd.test/admin/approver-1",
+    key: "{KEY.replace("a", "d")}", roles: [approver]}}
 """
 
 
-def write(directory: Path, text: str) -> Path:
+def write(directory: Path, text: str, *, trust: str = TRUST) -> Path:
+    (directory / "trust.yaml").write_text(trust, "utf-8")
     (directory / "policyd.yaml").write_text(text, "utf-8")
     return directory
 
@@ -59,7 +68,8 @@ def test_paths_are_taken_from_the_data_directory(tmp_path: Path, monkeypatch: py
     assert config.state == data / "state.db"
     assert config.keys == data / "keys"
     assert config.origin == "policyd.test/policyd/node-1"
-    assert config.trusted_nodes == {KEY[:16]: bytes.fromhex(KEY)}
+    assert config.trust_file == data / "trust.yaml"
+    assert config.trust.nodes["node-1"].key == bytes.fromhex(KEY)
     assert (config.calls, config.watches, config.disk_reserve_mib) == (256, 16, 64)
 
 
@@ -129,7 +139,8 @@ def test_a_mistake_about_the_witness_is_named(tmp_path: Path, old: str, new: str
         ("audience: policyd", 'audience: ""', "policyd.yaml:4:"),
         ("[EdDSA]", "[none]", "`none`"),
         ("[EdDSA]", "[HS256]", "`HS256`"),
-        (KEY + "\n", KEY[:-1] + "\n", "is not 64 hex digits"),
+        ("trust: trust.yaml", "trust: {}", "must be text"),
+        ("trust: trust.yaml", "trusted_nodes: {}", "unknown key `trusted_nodes`"),
         ("key: tls/server.key", "cert: tls/server.key", "`cert`"),
         ("  - {issuer: policyd-dev, jwks: issuer/jwks.json, algorithms: [EdDSA]}\n", "", "policyd.yaml:7"),
         (
@@ -286,3 +297,20 @@ def test_a_mistake_about_visas_is_named(tmp_path: Path, old: str, new: str, text
 
     assert any(text in each for each in found), found
     assert all(each.startswith(f"{tmp_path}/policyd.yaml:") for each in found)
+
+
+def test_mistakes_of_the_trust_document_are_told_with_the_others(tmp_path: Path) -> None:
+    """One read names what is wrong in both files."""
+    write(
+        tmp_path, TEXT.replace("node: node-1", "node: node 1"), trust=TRUST.replace("[approver]", "[owner]")
+    )
+    with pytest.raises(SourceError) as caught:
+        read_config(tmp_path)
+
+    told = str(caught.value)
+    assert "policyd.yaml:1:7: `node 1`" in told
+    assert "trust.yaml:7:" in told
+    assert "`owner`" in told
+
+    (absent,) = mistakes(tmp_path, TEXT.replace("trust.yaml", "other.yaml"))
+    assert "other.yaml:1:1: cannot be read" in absent

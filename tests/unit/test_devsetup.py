@@ -104,4 +104,5 @@ def test_a_public_key_that_looks_like_a_number_is_read_back_as_text(tmp_path: Pa
     secret = private.private_bytes_raw()
     keys._write(tmp_path / "keys" / "node.key", kind="ed25519", key_id=key_id, secret=secret)
 
-    assert set_up(tmp_path, policy=POLICY).trusted_nodes == {key_id: public}
+    trust = set_up(tmp_path, policy=POLICY).trust
+    assert [(each.id, each.key) for each in trust.nodes.values()] == [("node-1", public)]

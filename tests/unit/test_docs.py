@@ -22,7 +22,7 @@ RPC = re.compile(r"((?:[ \t]*//[^\n]*\n)*)[ \t]*rpc (\w+)\(")
 CODE_PATH = re.compile(
     r"(?<![\w/.-])(?:policyd|clients|docs|tools|bench|proto|policies|tests/[a-z]+)/[\w/.-]*\.\w+"
 )
-COMMAND = re.compile(r"(?:^\$ |`)policyd ([a-z]+)(?: ([a-z]+))?", re.MULTILINE)
+COMMAND = re.compile(r"(?:^\$ |`)policyd ([a-z]+)(?: ([a-z]+(?:-[a-z]+)*))?", re.MULTILINE)
 TARGET = re.compile(r"(?:^\$ |`)(?:[A-Z]+=\S+ )*make ([a-z]+)", re.MULTILINE)
 
 

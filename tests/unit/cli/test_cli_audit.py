@@ -192,12 +192,12 @@ def test_evidence_of_a_record_is_found_by_its_index(
 ) -> None:
     """An activation has no decision id; its file is named by its index."""
     monkeypatch.chdir(tmp_path)
-    assert run("audit", "prove", log, "--index", 0).exit_code == 0
+    assert run("audit", "prove", log, "--index", 1).exit_code == 0
     assert run("audit", "prove", log, decision_ids(log)[0]).exit_code == 0
 
-    assert (tmp_path / "record-0.tlog-proof").is_file()
+    assert (tmp_path / "record-1.tlog-proof").is_file()
     assert (tmp_path / f"{decision_ids(log)[0]}.tlog-proof").is_file()
-    result = run("audit", "verify-proof", "record-0.tlog-proof", "--key", vkey_of(log))
+    result = run("audit", "verify-proof", "record-1.tlog-proof", "--key", vkey_of(log))
     assert (result.exit_code, "kind      activation" in result.stdout) == (0, True)
 
 

@@ -33,7 +33,7 @@ def test_dev_makes_what_serve_needs_and_says_what_comes_next(run: Any, tmp_path:
 
 
 def test_dev_again_keeps_what_is_there(run: Any, tmp_path: Path) -> None:
-    """Keys and configuration stay; the server's certificate is renewed."""
+    """Keys and configuration stay; certificates of the server and of administrators are renewed."""
     data = tmp_path / "data"
     run("dev", "--data", data, "--policy", POLICY)
     kept = {path: path.read_bytes() for path in data.rglob("*") if path.suffix in (".key", ".yaml")}
@@ -41,9 +41,9 @@ def test_dev_again_keeps_what_is_there(run: Any, tmp_path: Path) -> None:
 
     assert run("dev", "--data", data, "--policy", POLICY).exit_code == 0
 
-    renewed = data / "tls" / "server.key"
-    assert {path: path.read_bytes() for path in kept if path != renewed} == {
-        path: content for path, content in kept.items() if path != renewed
+    renewed = {data / "tls" / "server.key", *(data / "tls" / "admin").iterdir()}
+    assert {path: path.read_bytes() for path in kept if path not in renewed} == {
+        path: content for path, content in kept.items() if path not in renewed
     }
     assert (data / "tls" / "server.pem").read_bytes() != old
 
@@ -187,7 +187,7 @@ def test_serve_says_what_runs_and_that_recording_cannot_be_switched_off(tmp_path
 
     assert code == 0
     assert "policy set npd version" in node.output
-    assert "state at epoch 2" in node.output
+    assert "state at epoch 3" in node.output
     assert "decisions are recorded all the same" in node.output
     assert site.leaves(answer.receipt.index)[0]["decision_id"] == answer.decision_id
 

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from support.server import Site, make_site, registry_text
 
+ONE = ("--as", "registrar-1", "--yes")
+TWO = (*ONE, "--approve", "approver-1")
+
 
 @pytest.fixture
 def own(tmp_path: Path) -> Site:
@@ -37,10 +40,10 @@ def _state(run: Any, site: Site) -> dict[str, Any]:
 
 
 def test_a_plan_changes_nothing(run: Any, own: Site, file: Path) -> None:
-    """`--plan` says what would change; state and epoch stay."""
+    """`--dry-run` says what would change; state and epoch stay."""
     before = _state(run, own)
 
-    result = run("registry", "apply", file, "--data", own.data, "--plan")
+    result = run("registry", "apply", file, "--data", own.data, "--dry-run")
 
     assert result.exit_code == 0
     assert "~ agreement DS00101\n    status  active -> suspended" in result.stdout
@@ -49,13 +52,23 @@ def test_a_plan_changes_nothing(run: Any, own: Site, file: Path) -> None:
     assert _state(run, own) == before
 
 
+def test_nothing_is_applied_in_nobodys_name(run: Any, own: Site, file: Path) -> None:
+    """Without `--as`, only a dry run is possible."""
+    before = _state(run, own)
+
+    result = run("registry", "apply", file, "--data", own.data, "--yes")
+
+    assert (result.exit_code, "--as" in result.stderr) == (2, True)
+    assert _state(run, own) == before
+
+
 def test_apply_is_one_change_and_the_second_time_none(run: Any, own: Site, file: Path) -> None:
     """The epoch grows by one; applying the same file again changes nothing."""
     before = _state(run, own)
 
-    first = run("registry", "apply", file, "--data", own.data, "--who", "registrar-1", "--why", "case 7")
+    first = run("registry", "apply", file, "--data", own.data, *TWO, "--why", "case 7")
     after = _state(run, own)
-    second = run("registry", "apply", file, "--data", own.data)
+    second = run("registry", "apply", file, "--data", own.data, *TWO)
 
     assert first.exit_code == second.exit_code == 0
     assert f"applied as epoch {before['epoch'] + 1}" in first.stdout
@@ -70,7 +83,7 @@ def test_list_shows_each_entry_with_its_status(run: Any, own: Site) -> None:
 
     assert "agreement DS00101 (active)" in lines
     assert "requester researcher-2 (suspended)" in lines
-    assert lines[-1] == "epoch 1"
+    assert lines[-1] == "epoch 3"
 
 
 def test_json_list_has_the_documented_keys(run: Any, own: Site) -> None:
@@ -88,7 +101,7 @@ def test_mistakes_are_all_named_and_nothing_is_applied(run: Any, own: Site, tmp_
     text = registry_text().replace("org-university-1,\n     identity", "org-nowhere,\n     identity", 1)
     bad.write_text(text.replace("status: suspended", "status: paused", 1), "utf-8")
 
-    result = run("registry", "apply", bad, "--data", own.data)
+    result = run("registry", "apply", bad, "--data", own.data, *TWO)
 
     assert result.exit_code == 1
     assert "`paused`" in result.stderr
@@ -102,7 +115,7 @@ def test_a_reason_that_cannot_be_recorded_is_refused(run: Any, own: Site, file: 
     """The reason goes into the ledger as one line; another form is wrong usage."""
     before = _state(run, own)
 
-    result = run("registry", "apply", file, "--data", own.data, "--why", why)
+    result = run("registry", "apply", file, "--data", own.data, *TWO, "--why", why)
 
     assert result.exit_code == 2
     assert _state(run, own) == before
@@ -110,7 +123,7 @@ def test_a_reason_that_cannot_be_recorded_is_refused(run: Any, own: Site, file: 
 
 def test_a_file_that_is_not_there_is_named(run: Any, own: Site) -> None:
     """The path and what the system says about it."""
-    result = run("registry", "apply", "no-such.yaml", "--data", own.data)
+    result = run("registry", "apply", "no-such.yaml", "--data", own.data, *TWO)
 
     assert result.exit_code == 1
     assert "no-such.yaml:1:1: cannot be read" in result.stderr

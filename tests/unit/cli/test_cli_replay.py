@@ -117,7 +117,7 @@ def test_a_difference_is_printed_and_ends_with_1(run: Any, site: Site) -> None:
     result = run("audit", "replay", site.config.ledger, "--all")
 
     assert result.exit_code == 1
-    assert f"DIFFERENT record 3, decision {leaf['decision_id']}" in result.stdout
+    assert f"DIFFERENT record 5, decision {leaf['decision_id']}" in result.stdout
     assert '    outcome: recorded "withhold", replayed "release"' in result.stdout
     assert "10 same, 1 different" in result.stdout
 

@@ -18,13 +18,18 @@ from policyd.demo.run import DemoResult, run_scenarios
 from policyd.demo.scenarios import SCENARIOS
 from policyd.demo.story import WIDTH
 from policyd.demo.synthetic import make_database
-from policyd.devsetup import client_files, local_issuer, set_up, trusted_logs
-from policyd.identity.keys import load_signing_key
+from policyd.devsetup import (
+    administer,
+    client_files,
+    local_issuer,
+    put_in_force,
+    set_up,
+    trusted_logs,
+)
 from policyd.model import Registry
-from policyd.registry.change import draft_registry, draft_seals
 from policyd.registry.document import read_registry_text
-from policyd.registry.store import EmbeddedStore
 from policyd.server import Server
+from policyd.state import open_store
 
 POLICY = Path(__file__).parents[3] / "policies" / "npd"
 SERVICE = "spiffe://policyd.test/data-service/"
@@ -58,12 +63,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     registry = read_registry_text(
         registry_text(now=now, database=database, seal_keys=seal_keys), "registry.yaml"
     )
-    signer = load_signing_key(config.keys / "node.key")
-    with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
-        epoch = store.append(
-            draft_registry(replace(registry, seals={}), who="test", why="demo", at=now), store.load().epoch
-        )
-        store.append(draft_seals(Registry(seals=registry.seals), who="test", why="demo", at=now), epoch)
+    put_in_force(config)
+    with open_store(config) as store:
+        administer(config, store, replace(registry, seals={}), why="demo")
+        administer(config, store, Registry(seals=registry.seals), why="demo")
     issuer = local_issuer(config)
     out = io.StringIO()
     with ExitStack() as stack:

@@ -9,45 +9,45 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.administration import AT, NODE_A, TRUST, Key, make, propose
 
-from policyd.clock import parse_instant
 from policyd.errors import ConfigError, NotServing, PolicydError, StateCorrupt
-from policyd.identity.keys import SigningKey
 from policyd.model import Organisation, Registry, Status
-from policyd.registry.change import Draft, draft_registry
-from policyd.registry.database import make
+from policyd.registry import database
+from policyd.registry.change import State
+from policyd.registry.draft import Proposal
 from policyd.registry.store import EmbeddedStore
 
-AT = parse_instant("2026-03-01T10:00:00Z")
 
-
-def _key(number: int) -> SigningKey:
-    private = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
-    return SigningKey(id=f"node-{number}", public=private.public_key().public_bytes_raw(), private=private)
-
-
-KEY = _key(1)
-TRUSTED = {KEY.id: KEY.public}
-
-
-def _draft(number: int) -> Draft:
+def _entry(number: int) -> Registry:
     entry = Organisation(f"org-{number}", "school", False, Status.ACTIVE, f"School {number}", AT)
-    return draft_registry(Registry(organisations={entry.id: entry}), who="admin-1", why="a reason", at=AT)
+    return Registry(organisations={entry.id: entry})
 
 
-def _open(path: Path) -> EmbeddedStore:
-    return EmbeddedStore(path, trusted=TRUSTED, signer=KEY)
+def _next(state: State) -> Proposal:
+    return propose(_entry(9), state)
+
+
+def _open(path: Path, node: Key = NODE_A) -> EmbeddedStore:
+    return EmbeddedStore(path, trust=TRUST, signer=node)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store with four changes, closed."""
+    """A store with four changes, closed: a trust document and three organisations."""
     path = tmp_path / "data" / "state.db"
     with _open(path) as store:
-        for epoch in range(4):
-            store.append(_draft(epoch), epoch)
+        make(store, TRUST)
+        for number in (1, 2, 3):
+            make(store, _entry(number))
     return path
+
+
+@pytest.fixture
+def four(path: Path) -> State:
+    """The state after the four."""
+    with _open(path) as store:
+        return store.load()
 
 
 def _execute(path: Path, *statements: str) -> None:
@@ -60,9 +60,9 @@ def _execute(path: Path, *statements: str) -> None:
     ("statement", "message"),
     [
         ("UPDATE change SET previous = x'00' WHERE epoch = 2", "change 2 does not follow from change 1"),
-        ("UPDATE change SET kind = 'seal' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET kind = 'seal' WHERE epoch = 2", "change 2 cannot be read: it holds other"),
         ("UPDATE change SET kind = 'other' WHERE epoch = 2", "change 2 has a kind"),
-        ("UPDATE change SET body = x'7b7d' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET body = x'7b7d' WHERE epoch = 2", "change 2 cannot be read"),
         (
             "UPDATE change SET body = replace(body, 'org-1', 'org-9') WHERE epoch = 2",
             "change 2 does not bear",
@@ -71,6 +71,14 @@ def _execute(path: Path, *statements: str) -> None:
         ("UPDATE change SET why = 'another' WHERE epoch = 2", "change 2 does not bear"),
         ("UPDATE change SET at = at + 1 WHERE epoch = 2", "change 2 does not bear"),
         ("UPDATE change SET at = 9223372036854775807 WHERE epoch = 2", "change 2 has a kind or date"),
+        ("UPDATE change SET change_id = 'x' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET change_id = '' WHERE epoch = 2", "change 2 cannot be read: `change_id`"),
+        ("UPDATE change SET planned_on = zeroblob(32) WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET planned_on = x'' WHERE epoch = 2", "change 2 cannot be read: `planned_on`"),
+        ("UPDATE change SET signatures = '' WHERE epoch = 2", "change 2 does not bear"),
+        ("UPDATE change SET signatures = signatures || ' x' WHERE epoch = 2", "change 2 has signatures"),
+        ("UPDATE change SET signatures = substr(signatures, 1, 145) WHERE epoch = 2", "2 does not bear"),
+        ("UPDATE change SET node = 'node-b' WHERE epoch = 2", "change 2 does not bear"),
         ("UPDATE change SET node = 'node-2' WHERE epoch = 2", "change 2 .* not trusted"),
         ("UPDATE change SET signature = x'' WHERE epoch = 2", "change 2 does not bear"),
         ("UPDATE change SET signature = zeroblob(64) WHERE epoch = 2", "change 2 does not bear"),
@@ -80,8 +88,8 @@ def _execute(path: Path, *statements: str) -> None:
         ("UPDATE change SET epoch = 9 WHERE epoch = 4", "change 4 is missing"),
         ("UPDATE change SET epoch = 0 WHERE epoch = 1", "change 1 is missing"),
         (
-            "INSERT INTO change SELECT 5, previous, kind, body, who, why, at, node, signature"
-            " FROM change WHERE epoch = 4",
+            "INSERT INTO change SELECT 5, previous, kind, body, who, why, at, 'x', planned_on, signatures,"
+            " node, signature FROM change WHERE epoch = 4",
             "change 5 does not follow from change 4",
         ),
     ],
@@ -112,12 +120,12 @@ def test_two_changes_that_swap_places_are_refused(path: Path) -> None:
         store.load()
 
 
-def test_nothing_is_appended_to_a_broken_chain(path: Path) -> None:
+def test_nothing_is_appended_to_a_broken_chain(path: Path, four: State) -> None:
     """A store that does not verify takes no further change."""
     _execute(path, "UPDATE change SET who = 'admin-2' WHERE epoch = 2")
 
     with _open(path) as store, pytest.raises(StateCorrupt, match="change 2"):
-        store.append(_draft(9), 4)
+        store.append(_next(four), 4)
 
 
 def test_a_follower_notices_changes_that_are_gone(path: Path) -> None:
@@ -129,18 +137,18 @@ def test_a_follower_notices_changes_that_are_gone(path: Path) -> None:
             follower.poll(10.0)
 
 
-def test_a_store_that_saw_more_appends_nothing_to_less(path: Path) -> None:
+def test_a_store_that_saw_more_appends_nothing_to_less(path: Path, four: State) -> None:
     """A process that has verified change 4 does not append a second one of that number."""
     with _open(path) as store:
         store.load()
         _execute(path, "DELETE FROM change WHERE epoch = 4")
 
         with pytest.raises(StateCorrupt, match="change 4 is no longer"):
-            store.append(_draft(9), 3)
+            store.append(_next(four), 3)
 
 
 @pytest.mark.parametrize("replacement", [True, False], ids=["replaced", "removed"])
-def test_a_store_whose_file_was_replaced_says_so(path: Path, *, replacement: bool) -> None:
+def test_a_store_whose_file_was_replaced_says_so(path: Path, four: State, *, replacement: bool) -> None:
     """Nobody goes on with a file that was moved away, where the changes of others would never be seen."""
     copy = path.read_bytes()
     with _open(path) as store, store.follow(store.load()) as follower:
@@ -149,7 +157,7 @@ def test_a_store_whose_file_was_replaced_says_so(path: Path, *, replacement: boo
             path.write_bytes(copy)
             path.chmod(0o600)
 
-        for use in (store.load, lambda: store.append(_draft(9), 4), lambda: follower.poll(10.0)):
+        for use in (store.load, lambda: store.append(_next(four), 4), lambda: follower.poll(10.0)):
             with pytest.raises(StateCorrupt, match="removed or replaced"):
                 use()
 
@@ -170,10 +178,10 @@ def test_bytes_flipped_in_the_file_are_found_or_harmless(path: Path) -> None:
     assert found > 60
 
 
-def test_the_file_is_for_its_owner_alone(path: Path) -> None:
+def test_the_file_is_for_its_owner_alone(path: Path, four: State) -> None:
     """The store holds names of people: mode 0600, also of SQLite's files beside it."""
     with _open(path) as store:
-        store.append(_draft(9), 4)
+        store.append(_next(four), 4)
         modes = {item.name: stat.S_IMODE(item.stat().st_mode) for item in path.parent.iterdir()}
 
     assert set(modes.values()) == {0o600}
@@ -208,7 +216,7 @@ def test_many_that_open_a_new_store_share_it(tmp_path: Path) -> None:
     def open_it() -> None:
         start.wait()
         try:
-            make(path)
+            database.make(path)
             _open(path).close()
         except PolicydError as error:
             failed.append(error)
@@ -237,10 +245,11 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_store_of_another_format_is_refused(path: Path) -> None:
-    """An older policyd does not touch what a newer one wrote."""
-    _execute(path, "PRAGMA user_version = 2")
-    with pytest.raises(ConfigError, match="format 2"):
-        _open(path)
+    """Neither what an older policyd wrote nor what a newer one did is touched."""
+    for other in (1, 3):
+        _execute(path, f"PRAGMA user_version = {other}")
+        with pytest.raises(ConfigError, match=f"format {other}, and .* reads format 2 alone; move it away"):
+            _open(path)
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -252,13 +261,13 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
         _open(path)
 
 
-def test_a_writer_that_waits_too_long_is_told_so(path: Path) -> None:
+def test_a_writer_that_waits_too_long_is_told_so(path: Path, four: State) -> None:
     """While another process holds the file for writing, an append ends with NotServing and stores nothing."""
     with _open(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
         store._database.connection.execute("PRAGMA busy_timeout = 10")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(NotServing, match="locked"):
-            store.append(_draft(9), 4)
+            store.append(_next(four), 4)
         other.execute("ROLLBACK")
 
         assert store.load().epoch == 4
@@ -269,9 +278,8 @@ def test_a_commit_that_fails_stores_nothing(path: Path) -> None:
     with _open(path) as store:
         store._database.connection.execute("PRAGMA max_page_count = 1")
         entries = {f"org-x{n}": _organisation(n) for n in range(500)}
-        draft = draft_registry(Registry(organisations=entries), who="admin-1", why="many", at=AT)
         with pytest.raises(NotServing, match="full"):
-            store.append(draft, 4)
+            make(store, Registry(organisations=entries))
 
         assert store.load().epoch == 4
 

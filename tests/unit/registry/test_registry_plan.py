@@ -23,13 +23,12 @@ DIFF = """\
 ~ organisation org-school-1
     status      active -> suspended
     changed_at  none -> 2026-03-01T10:00:00Z
-= requester researcher-1
 1 added, 1 changed, 1 unchanged
 """
 
 
 def test_a_plan_reads_like_a_diff() -> None:
-    """Added entries list what they state, changed ones each step, unchanged ones only their name."""
+    """Added entries list what they state, changed ones each step, unchanged ones are only counted."""
     changes = Registry(
         organisations={
             SCHOOL.id: replace(SCHOOL, status=Status.SUSPENDED, changed_at=AT),
@@ -86,3 +85,15 @@ def test_a_plan_tells_what_merging_does() -> None:
 
     assert plan(BASE, changes)[0].effect is Effect.CHANGED
     assert plan(merge(BASE, changes), changes)[0].effect is Effect.UNCHANGED
+
+
+def test_a_plan_shows_what_a_terminal_would_obey() -> None:
+    """A name that could clear the screen or start a line of its own is shown spelled out."""
+    evil = replace(SCHOOL, id="org\x1b[2J", legal_name="A\n= nothing else", kind="\x1b[1A")
+
+    told = render(plan(Registry(), Registry(organisations={evil.id: evil})))
+
+    assert "\x1b" not in told
+    assert r"+ organisation 'org\x1b[2J'" in told
+    assert r"'A\n= nothing else'" in told
+    assert len(told.splitlines()) == 7
