@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -16,17 +17,18 @@ from urllib.parse import urlsplit
 import yaml
 from policyd_client import PolicyClient
 from support.proxy import Proxy
-from support.server import POLICY, POLICYD, Process, Site, make_site
+from support.server import POLICY, POLICYD, Process, Site, registry_text
 
 from fleet import skewed
 from fleet.history import Event, History, Node, Recorded, now
 from policyd import clock
-from policyd.config import FILE
-from policyd.devsetup import client_credentials, set_up, trusted_logs
+from policyd.config import FILE, read_config
+from policyd.devsetup import client_credentials, put_in_force, set_up, trusted_logs
 from policyd.identity.keys import load_signing_key
 from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader
 from policyd.ledger.verify import verify
+from policyd.registry.trust import TrustedNode
 
 SERVICES = ("npd-secure", "npd-second")
 """Data services of the tests' registry that may release."""
@@ -178,9 +180,11 @@ class Fleet:
         self.history = history
         self.state_url = state_url
         self._stack = ExitStack()
-        first = make_site(directory / "node-1")
-        sites = [first, *(_join(first, directory / f"node-{number}") for number in range(2, nodes + 1))]
-        _introduce(sites)
+        alone = Site(set_up(directory / "node-1", policy=POLICY, address="127.0.0.1:0"))
+        joining = (_join(alone, directory / f"node-{number}") for number in range(2, nodes + 1))
+        first, *_ = sites = _introduced([alone, *joining])
+        put_in_force(first.config)
+        first.apply(registry_text())
         if state_url is None:
             for site in sites[1:]:
                 site.config.state.symlink_to(first.config.state)
@@ -249,12 +253,17 @@ def _join(first: Site, data: Path) -> Site:
     return Site(set_up(data, policy=POLICY, address="127.0.0.1:0"))
 
 
-def _introduce(sites: Sequence[Site]) -> None:
-    """Have every node trust the keys of all."""
-    keys = [load_signing_key(site.config.keys / "node.key") for site in sites]
+def _introduced(sites: Sequence[Site]) -> list[Site]:
+    """Have every node trust the keys of all, and the administrators of the first."""
+    trust = sites[0].config.trust
+    nodes = {}
     for site in sites:
-        settings = yaml.safe_load((site.data / FILE).read_text("utf-8"))
-        _write_settings(site.data, {**settings, "trusted_nodes": {key.id: key.public.hex() for key in keys}})
+        key = load_signing_key(site.config.keys / "node.key")
+        nodes[site.config.node] = TrustedNode(site.config.node, key.public)
+    text = json.dumps(replace(trust, nodes=nodes).document)  # which is YAML, too, with every text quoted
+    for site in sites:
+        site.config.trust_file.write_text(text, "utf-8")
+    return [Site(read_config(site.data)) for site in sites]
 
 
 def _write_settings(data: Path, settings: dict[str, object]) -> None:
