@@ -113,7 +113,7 @@ def current_of(policy: PolicySet, state: State) -> Current:
     """Build what a node decides on; says in the log what the policy set does not know of the registry."""
     snapshot = build_snapshot(policy, state.registry, epoch=state.epoch)
     _report_unknown(snapshot)
-    return Current(Decider(snapshot), _tokens_by_service(state.registry))
+    return Current(Decider(snapshot), _tokens_by_service(state.registry), state)
 
 
 class StateFollower:

@@ -17,6 +17,7 @@ from policyd.interceptors.call import Call
 from policyd.ledger.entry import Entry
 from policyd.ledger.group import Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
+from policyd.registry.change import State
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
 from policyd.service.facts import LISTING, Question
@@ -33,6 +34,8 @@ class Current:
     decider: Decider
     seals: Mapping[str, frozenset[bytes]]
     """Tokens under seal, by id of the data service that knows them."""
+    state: State
+    """All changes up to the epoch, added up: what administrators read and plan on."""
 
     @property
     def epoch(self) -> int:
