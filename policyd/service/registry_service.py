@@ -18,19 +18,12 @@ from policyd.registry.draft import Proposal
 from policyd.registry.entry import Entry, Section
 from policyd.registry.reach import gives_more
 from policyd.registry.state import Effect, plan
+from policyd.service.change_wire import read_change, write_differences, write_faults
 from policyd.service.changing import Changer, ChangeStore, Made, Progress
 from policyd.service.node import Node
 from policyd.service.registry_list import Listings
 from policyd.service.registry_past import entry_at
-from policyd.service.registry_wire import (
-    KINDS,
-    named_in,
-    read_change,
-    read_entries,
-    write_differences,
-    write_entry,
-    write_faults,
-)
+from policyd.service.registry_wire import KINDS, named_in, read_entries, write_entry
 from policyd.service.roles import Roles
 
 _STATE = {

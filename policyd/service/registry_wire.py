@@ -1,16 +1,17 @@
-"""Registry entries, signed changes and what they change as protobuf, and back, checked as files are."""
+"""Registry entries as protobuf, and back, with the checks that registry files undergo."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pbac.v1 import decision_pb2
 from pbac.v1 import registry_pb2 as pb
 
 from policyd.clock import format_instant
-from policyd.errors import InvalidRequest, Place, SourceError
+from policyd.errors import Place, SourceError
 from policyd.errors import Problem as Mistake
 from policyd.model import (
     Accreditation,
@@ -24,11 +25,9 @@ from policyd.model import (
     Status,
 )
 from policyd.policy.source import Node
-from policyd.registry.check import MAX_FAULTS, Fault
+from policyd.registry.check import MAX_FAULTS
 from policyd.registry.document import parse_alone, parse_registry
-from policyd.registry.draft import AdminSignature, Content, Proposal, draft_change
 from policyd.registry.entry import SECTIONS, Entry, Section, is_dated
-from policyd.registry.state import Difference, Effect
 
 KINDS: Mapping[pb.EntryKind, Section] = {
     pb.ENTRY_KIND_ORGANISATION: SECTIONS["organisations"],
@@ -58,16 +57,6 @@ _ACTIONS: Mapping[decision_pb2.Action, Action] = {
     decision_pb2.ACTION_LINK: Action.LINK,
 }
 _ACTION = {action: number for number, action in _ACTIONS.items()}
-_EFFECT = {
-    Effect.ADDED: pb.DIFFERENCE_KIND_ADDED,
-    Effect.CHANGED: pb.DIFFERENCE_KIND_CHANGED,
-    Effect.UNCHANGED: pb.DIFFERENCE_KIND_UNCHANGED,
-}
-_PART_OF = {"from_at": "from", "until_at": "until", "issuer": "identity", "subject": "identity"}
-"""Members whose part has another name in docs/registry.md."""
-
-_KEY_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_SIGNATURE_BYTES = 64
 _LINE = re.compile(r", first on line [0-9]+\Z")
 
 Named = tuple[str, str]
@@ -79,8 +68,7 @@ def read_entries(sent: Sequence[pb.Entry], *, base: Registry | None) -> tuple[Re
 
     Without ``base`` each is checked by itself. With a mistake, the entries are not to be used.
     """
-    places: dict[int, tuple[pb.EntryKind, str, list[str]]] = {}
-    sections: dict[str, list[Node]] = {}
+    stated: list[_Stated] = []
     problems = []
     for number, entry in enumerate(sent, start=1):
         which = entry.WhichOneof("entry")
@@ -88,74 +76,18 @@ def read_entries(sent: Sequence[pb.Entry], *, base: Registry | None) -> tuple[Re
             problems.append(pb.Problem(message=f"entry {number} has no content that is known here"))
             continue
         message = getattr(entry, which)
-        section, document = _documents(message)
-        places[number] = KIND_OF[section], message.id, list(document)
-        sections.setdefault(section, []).append(_entry_node(document, number))
+        stated.append(_Stated(number, _SECTION_OF[type(message)], _document(message)))
         problems += _repeated(message)
     if not sent:
         problems.append(pb.Problem(message="it holds no entries"))
-    top = Place("")
-    tables = {key: Node(tuple(nodes), top) for key, nodes in sections.items()}
-    node = Node(tables, top, dict.fromkeys(tables, top))
     try:
-        entries = parse_alone(node) if base is None else parse_registry(node, base=base)
-    except SourceError as error:
-        problems += [_problem(each, places) for each in error.problems]
-        entries = Registry()
+        # Places cost as much as all the rest, and only mistakes have any.
+        entries = _parse(stated, _unplaced, base)
+    except SourceError:
+        entries, found = Registry(), _mistakes(stated, base)
+        by_number = {each.number: each for each in stated}
+        problems += [_problem(each, by_number[each.place.line]) for each in found]
     return entries, problems[:MAX_FAULTS]
-
-
-def write_faults(faults: Iterable[Fault]) -> list[pb.Problem]:
-    """Return contradictions between entries as protobuf."""
-    return [
-        pb.Problem(
-            kind=KIND_OF.get(each.section.key, pb.ENTRY_KIND_UNSPECIFIED),
-            id=each.id,
-            part=each.member,
-            message=each.message,
-        )
-        for each in faults
-    ]
-
-
-def read_change(change: pb.Change, content: Content) -> Proposal:
-    """Return the signed change that brings `content`; the signatures are still to be verified.
-
-    Raises:
-        InvalidRequest: a part of it has a form that no signed change has.
-    """
-    signatures = []
-    for each in change.signatures:
-        if _KEY_ID.fullmatch(each.key_id) is None or len(each.signature) != _SIGNATURE_BYTES:
-            raise InvalidRequest("a signature is 64 bytes, under a key id of 16 lower-case hex digits")
-        signatures.append(AdminSignature(each.key_id, each.signature))
-    try:
-        draft = draft_change(
-            content,
-            who=change.who,
-            why=change.why,
-            at=change.asked_at_ms,
-            change_id=change.change_id,
-            planned_on=change.previous_hash,
-        )
-    except ValueError as error:
-        raise InvalidRequest(f"the change cannot be recorded: {error}") from None
-    return Proposal(draft, tuple(signatures))
-
-
-def write_change(proposal: Proposal) -> pb.Change:
-    """Return a signed change as protobuf, without its body."""
-    draft = proposal.draft
-    return pb.Change(
-        change_id=draft.change_id,
-        previous_hash=draft.planned_on,
-        why=draft.why,
-        signatures=[
-            pb.AdminSignature(key_id=each.key_id, signature=each.signature) for each in proposal.signatures
-        ],
-        asked_at_ms=draft.at,
-        who=draft.who,
-    )
 
 
 def named_in(sent: Iterable[pb.Entry]) -> Iterator[Named]:
@@ -165,12 +97,6 @@ def named_in(sent: Iterable[pb.Entry]) -> Iterator[Named]:
         if which is not None:
             message = getattr(entry, which)
             yield _SECTION_OF[type(message)], message.id
-
-
-def write_differences(found: Iterable[Difference], order: Iterable[Named]) -> list[pb.Difference]:
-    """Return what a change does to each entry, in that order."""
-    by_name = {(each.section.key, each.id): each for each in found}
-    return [_difference(by_name[name]) for name in order]
 
 
 def write_entry(entry: Entry) -> pb.Entry:
@@ -263,8 +189,17 @@ def _agreement(entry: Agreement) -> pb.Agreement:
     )
 
 
-def _documents(message: Any) -> tuple[str, dict[str, Any]]:
-    """Return the section of an entry, and the entry as a file would state it (docs/registry.md)."""
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """An entry as a file would state it: its number from 1, its section, and its parts."""
+
+    number: int
+    section: str
+    parts: Mapping[str, Any]
+
+
+def _document(message: Any) -> dict[str, Any]:
+    """Return the parts of an entry as a file would state them (docs/registry.md)."""
     part: dict[str, Any] = {"id": message.id, "status": _word(STATUSES, message.status)}
     match message:
         case pb.Organisation():
@@ -296,7 +231,7 @@ def _documents(message: Any) -> tuple[str, dict[str, Any]]:
             part |= {"from": _when(message.from_at_ms), "until": _when(message.until_at_ms)}
             part |= {"destroy_by": _when(message.destroy_by_ms)}
             part |= {"table_years": {each.table: list(each.years) for each in message.table_years}}
-    return _SECTION_OF[type(message)], part
+    return part
 
 
 _SECTION_OF = {
@@ -329,46 +264,51 @@ def _repeated(message: Any) -> Iterator[pb.Problem]:
         )
 
 
-def _entry_node(document: Mapping[str, Any], number: int) -> Node:
-    """Return an entry as if it had been read from a file: its number is the line, its part the column."""
-    places = {key: Place("", number, column) for column, key in enumerate(document, start=1)}
-    parts = {key: _node(value, places[key]) for key, value in document.items()}
-    return Node(parts, Place("", number, 0), places)
+def _parse(
+    stated: Iterable[_Stated], place_of: Callable[[int, int], Place], base: Registry | None
+) -> Registry:
+    sections: dict[str, list[Node]] = {}
+    for each in stated:
+        places = {key: place_of(each.number, column) for column, key in enumerate(each.parts, start=1)}
+        parts = {key: _node(value, places[key]) for key, value in each.parts.items()}
+        node = Node(parts, place_of(each.number, 0), places)
+        sections.setdefault(each.section, []).append(node)
+    top = _unplaced(0, 0)
+    tables = {key: Node(tuple(nodes), top) for key, nodes in sections.items()}
+    whole = Node(tables, top, dict.fromkeys(tables, top))
+    return parse_alone(whole) if base is None else parse_registry(whole, base=base)
+
+
+def _mistakes(stated: Iterable[_Stated], base: Registry | None) -> tuple[Mistake, ...]:
+    """Return every mistake; the line of its place is the number of the entry, the column that of the part."""
+    try:
+        _parse(stated, lambda number, column: Place("", number, column), base)
+    except SourceError as error:
+        return error.problems
+    return ()
+
+
+_NOWHERE = Place("")
+
+
+def _unplaced(*_: int) -> Place:
+    return _NOWHERE
 
 
 def _node(value: Any, place: Place) -> Node:
     if isinstance(value, dict):
-        return Node(
-            {key: _node(each, place) for key, each in value.items()}, place, dict.fromkeys(value, place)
-        )
+        parts = {key: _node(each, place) for key, each in value.items()}
+        return Node(parts, place, dict.fromkeys(value, place))
     if isinstance(value, list):
         return Node(tuple(Node(each, place) for each in value), place)
     return Node(value, place)
 
 
-def _problem(mistake: Mistake, places: Mapping[int, tuple[pb.EntryKind, str, list[str]]]) -> pb.Problem:
-    kind, id_, parts = places[mistake.place.line]
+def _problem(mistake: Mistake, entry: _Stated) -> pb.Problem:
     column = mistake.place.column
     return pb.Problem(
-        kind=kind,
-        id=id_,
-        part=parts[column - 1] if column else "",
+        kind=KIND_OF[entry.section],
+        id=entry.parts["id"],
+        part=list(entry.parts)[column - 1] if column else "",
         message=_LINE.sub("", mistake.message),
-    )
-
-
-def _difference(found: Difference) -> pb.Difference:
-    parts: tuple[pb.PartDifference, ...] = ()
-    if found.effect is Effect.CHANGED:
-        parts = tuple(
-            pb.PartDifference(
-                part=_PART_OF.get(each.member, each.member),
-                before=each.before,
-                after=each.after,
-                step=each.step,
-            )
-            for each in found.members
-        )
-    return pb.Difference(
-        kind=KIND_OF[found.section.key], id=found.id, difference=_EFFECT[found.effect], parts=parts
     )

@@ -26,7 +26,14 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem) -> tuple[grpc.Channel, ...]:
+def open_channels(
+    targets: Sequence[str],
+    *,
+    ca: Pem,
+    certificate: Pem,
+    key: Pem,
+    options: tuple[tuple[str, int], ...] = (),
+) -> tuple[grpc.Channel, ...]:
     """Open a channel to each `host:port` of `targets`; connections are made when first used.
 
     Raises:
@@ -44,7 +51,9 @@ def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem
         private_key=read_pem(key, "key", "PRIVATE KEY"),
         certificate_chain=read_pem(certificate, "certificate", "CERTIFICATE"),
     )
-    return tuple(grpc.secure_channel(target, credentials, options=_OPTIONS) for target in targets)
+    return tuple(
+        grpc.secure_channel(target, credentials, options=(*_OPTIONS, *options)) for target in targets
+    )
 
 
 def own_spiffe_id(certificate: Pem) -> str:
