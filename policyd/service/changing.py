@@ -127,10 +127,17 @@ class Changer:
         """
         return self._reached(self._stored(epoch), ends_s=clock.monotonic(), receipt=None)
 
-    def _made_before(self, proposal: Proposal, *, timeout_s: float) -> Made:
+    def find(self, change_id: str) -> Change | None:
+        """Return the change with this id; linear in all changes.
+
+        Raises:
+            NotServing: the store cannot be read now.
+        """
         with reading(self._store) as changes:
-            same = (each for each in changes if each.draft.change_id == proposal.draft.change_id)
-            change = next(same, None)
+            return next((each for each in changes if each.draft.change_id == change_id), None)
+
+    def _made_before(self, proposal: Proposal, *, timeout_s: float) -> Made:
+        change = self.find(proposal.draft.change_id)
         if change is None or change.draft != proposal.draft:
             raise StateConflict(
                 f"change id `{proposal.draft.change_id}` was used for another change; plan it again"

@@ -14,8 +14,8 @@ from policyd.interceptors.call import call_of
 from policyd.model import Registry, Status
 from policyd.registry.change import State
 from policyd.registry.check import RegistryError
-from policyd.registry.draft import Proposal
-from policyd.registry.entry import Entry, Section
+from policyd.registry.draft import Proposal, read_body
+from policyd.registry.entry import Entry, Section, entries
 from policyd.registry.reach import gives_more
 from policyd.registry.state import Effect, plan
 from policyd.service.change_wire import read_change, write_differences, write_faults
@@ -49,16 +49,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         state = self._node.current.state
         # What was made before is not judged again: the registry may have changed since.
         again = not request.dry_run and state.history.used(request.change.change_id)
-        entries, problems = read_entries(request.entries, base=None if again else state.registry)
+        content, problems = read_entries(request.entries, base=None if again else state.registry)
         if problems:
             return pb.ApplyResponse(state=pb.CHANGE_STATE_REFUSED, problems=problems)
-        proposal = None if request.dry_run else self._signed(request.change, entries, context)
+        proposal = None if request.dry_run else self._signed(request.change, content, context)
         if proposal is not None and again:
-            return _applied(self._changer.make(proposal, entries, timeout_s=timeout_s))
-        found = plan(state.registry, entries)
+            return _applied(self._changer.make(proposal, content, timeout_s=timeout_s))
+        found = plan(state.registry, content)
         answer = pb.ApplyResponse(
             differences=write_differences(found, named_in(request.entries)),
-            needs_two_people=next(gives_more(state.registry, entries), None) is not None,
+            needs_two_people=next(gives_more(state.registry, content), None) is not None,
         )
         if proposal is None:
             answer.state, answer.chain_hash = pb.CHANGE_STATE_PLANNED, state.chain_hash
@@ -68,7 +68,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             answer.problems.add(message="every entry is registered as it was sent, so nothing would change")
             return answer
         try:
-            made = self._changer.make(proposal, entries, timeout_s=timeout_s)
+            made = self._changer.make(proposal, content, timeout_s=timeout_s)
         except RegistryError as error:
             # Others changed the registry between the check above and this.
             answer.state = pb.CHANGE_STATE_REFUSED
@@ -103,9 +103,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         entry = section.of(state.registry).get(request.id)
         if entry is None:
             raise NotFound(f"there is no {section.noun} of this id")
-        change = suspension(section, entry)
+        change, again = suspension(section, entry), state.history.used(request.change.change_id)
+        if again:
+            # What was made before is not judged again: the entry may have changed since.
+            change = self._made(request, section) or change
         proposal = self._signed(request.change, change, context)
-        if section.of(change)[request.id] == entry and not state.history.used(proposal.draft.change_id):
+        if section.of(change)[request.id] == entry and not again:
             return self._suspended_already(section, request.id, state)
         made = self._changer.make(proposal, change, timeout_s=timeout_s)
         return pb.SuspendResponse(
@@ -114,6 +117,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             chain_hash=made.chain_hash,
             receipt=made.receipt,
             waiting_for=made.waiting_for,
+        )
+
+    def _made(self, request: pb.SuspendRequest, section: Section) -> Registry | None:
+        """Return the suspension that was made under the id of this one, if it was of this entry alone."""
+        made = self._changer.find(request.change.change_id)
+        content = None if made is None else read_body(made.draft)
+        if not isinstance(content, Registry):
+            return None
+        return (
+            content if [(each, one.id) for each, one in entries(content)] == [(section, request.id)] else None
         )
 
     def _suspended_already(self, section: Section, id_: str, state: State) -> pb.SuspendResponse:

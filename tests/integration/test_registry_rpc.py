@@ -291,6 +291,11 @@ def test_suspend_takes_one_signature_and_says_so_again(site: Site, server: Serve
     assert server.node.current.state.registry.requesters[entry.id].status is Status.SUSPENDED
     assert first.epoch == again.epoch == another.epoch == server.node.current.epoch
     assert first.chain_hash == again.chain_hash == another.chain_hash
+    resumed = replace(entry, status=Status.ACTIVE, roles=frozenset({"researcher", "reader"}))
+    assert bring(site, registrar, Registry(requesters={entry.id: resumed})).epoch == first.epoch + 1
+    late = registrar.Suspend(call, timeout=TIMEOUT_S)
+    assert (late.epoch, late.chain_hash) == (first.epoch, first.chain_hash)
+    assert server.node.current.state.registry.requesters[entry.id] == resumed
     nobody = pb.SuspendRequest(change=write_change(other), kind=pb.ENTRY_KIND_REQUESTER, id="nobody")
     assert refused(lambda: registrar.Suspend(nobody, timeout=5))[0] is grpc.StatusCode.NOT_FOUND
 
