@@ -169,10 +169,13 @@ class Server:
             background.start()
             stack.callback(background.stop)
         vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
-        store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
+        store = stack.enter_context(
+            EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer, progress=self._progress)
+        )
         state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
+        current = current_of(self.policy, state, progress=self._progress)
         self.node = Node(
-            current_of(self.policy, state),
+            current,
             recorder=Recorder(self.ledger, vault),
             verifier=self._verifier,
         )
@@ -180,6 +183,7 @@ class Server:
             self.node,
             store,
             state=state,
+            current=current,
             policy=self.policy,
             directory=config.policy,
             archive=config.policies,

@@ -11,6 +11,7 @@ import click
 from policyd import clock
 from policyd.cli.exits import Commands
 from policyd.cli.options import data_option, json_option, print_json
+from policyd.cli.progress import progress_on_stderr
 from policyd.config import read_config
 from policyd.identity.keys import load_signing_key
 from policyd.registry.change import draft_registry
@@ -74,5 +75,7 @@ def list_command(*, data: Path, as_json: bool) -> None:
 def _store(data: Path) -> Iterator[EmbeddedStore]:
     config = read_config(data)
     signer = load_signing_key(config.keys / "node.key")
-    with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
+    with EmbeddedStore(
+        config.state, trusted=config.trusted_nodes, signer=signer, progress=progress_on_stderr()
+    ) as store:
         yield store

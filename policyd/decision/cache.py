@@ -18,6 +18,9 @@ from policyd.model import Decision, Instant, Request
 
 Key = tuple[object, ...]
 
+_READ = ("organisations", "requesters", "accreditations", "data_services", "agreements")
+"""The sections of a registry that ``entitle`` reads."""
+
 
 class Decider:
     """Decides on one snapshot, reusing entitlements. Safe for many threads; answers equal ``decide``.
@@ -31,6 +34,19 @@ class Decider:
         self._limit = limit
         self._lock = threading.Lock()  # held to make room and to keep, never while deciding
         self._kept: dict[str, dict[Key, Entitlement]] = {id_: {} for id_ in snapshot.services}
+
+    def advanced(self, snapshot: Snapshot) -> Decider:
+        """Return what decides on ``snapshot``, a later state of the same policy set.
+
+        Where only seals were changed, what was worked out stays: entitlements depend on nothing of them.
+        """
+        before, after = self.snapshot.registry, snapshot.registry
+        made = Decider(snapshot, limit=self._limit)
+        if self.snapshot.policy is snapshot.policy and all(
+            getattr(before, section) is getattr(after, section) for section in _READ
+        ):
+            made._kept, made._lock = self._kept, self._lock
+        return made
 
     def decide(self, request: Request, now: Instant) -> Decision:
         """Return the decision on ``request`` at ``now``."""

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -17,8 +18,8 @@ from policyd.canonical import canonical_json
 from policyd.errors import StateCorrupt
 from policyd.model import Instant, Registry
 from policyd.registry.check import lifted_seals
-from policyd.registry.entry import SECTIONS, from_dict, is_dated, to_dict
-from policyd.registry.state import merge
+from policyd.registry.entry import from_dict, is_dated, to_dict
+from policyd.registry.state import RegistryEdit
 
 MAX_BODY_BYTES = 16 << 20
 GENESIS = hashlib.sha256(b"policyd state chain, format 1").digest()
@@ -154,13 +155,14 @@ def signed_bytes(draft: Draft, *, epoch: int, previous: bytes, node: str) -> byt
 def extend(state: State, changes: Iterable[Change], *, trusted: Mapping[str, bytes]) -> State:
     """Verify `changes` one by one as those after `state` and return the state they make.
 
-    ``trusted`` holds the raw Ed25519 public keys of nodes by id. Linear in registry and changes.
+    ``trusted`` holds the raw Ed25519 public keys of nodes by id. Linear in the changes: the registry
+    shares with that of `state` all that they do not name.
 
     Raises:
         StateCorrupt: a number, link, signature or body is not right; the message names the change.
     """
     epoch, chain_hash, activation = state.epoch, state.chain_hash, state.activation
-    registry = merge(state.registry, Registry())
+    edit = RegistryEdit(state.registry)
     for change in changes:
         if change.epoch != epoch + 1:
             raise StateCorrupt(f"change {epoch + 1} is missing; the next one stored is {change.epoch}")
@@ -174,13 +176,14 @@ def extend(state: State, changes: Iterable[Change], *, trusted: Mapping[str, byt
         if isinstance(content, Activation):
             activation = content
         else:
-            if faults := lifted_seals(registry, content):
+            if faults := lifted_seals(edit.registry, content):
                 raise StateCorrupt(f"change {change.epoch} lifts a seal, which takes two people: {faults[0]}")
-            # `registry` is this loop's own copy until it is returned.
-            for section in SECTIONS.values():
-                section.of(registry).update(section.of(content))
+            try:
+                edit.put(content)
+            except ValueError as error:
+                raise StateCorrupt(f"change {change.epoch} cannot be kept: {error}") from None
         epoch, chain_hash = change.epoch, change.chain_hash
-    return State(epoch, chain_hash, registry, activation)
+    return State(epoch, chain_hash, edit.done(), activation)
 
 
 def _verify_signature(change: Change, *, trusted: Mapping[str, bytes]) -> None:
@@ -210,13 +213,7 @@ def read_body(draft: Draft) -> Registry | Activation:
         raise ValueError(f"`why` must be one line of 1 to {_MAX_WHY_CHARACTERS} printable characters")
     if not is_dated(draft.at):
         raise ValueError("`at` is not a date")
-    try:
-        value = json.loads(draft.body)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    # Equal bytes also rule out names given twice.
-    if canonical_json(value) != draft.body:
-        raise ValueError("it is not canonical JSON")
+    value: Any = _parsed(draft.body)
     if draft.kind is ChangeKind.ACTIVATION:
         return _activation(value)
     if not value:
@@ -224,6 +221,29 @@ def read_body(draft: Draft) -> Registry | Activation:
     if draft.kind is ChangeKind.SEAL and value.keys() != {"seals"}:
         raise ValueError("it holds other entries than seals")
     return from_dict(value)
+
+
+def _parsed(body: bytes) -> object:
+    """Read canonical JSON; floats and integers beyond 2**53 may be in it, which no entry takes.
+
+    Raises:
+        ValueError: it is not JSON, or not in its canonical form.
+    """
+    try:
+        value = msgspec.json.decode(body)
+        # Equal bytes also rule out names given twice. Where msgspec writes otherwise than `canonical_json`,
+        # or reads less, that decides; it is four times as quick (test_both_readers_take_the_same_bodies).
+        if msgspec.json.encode(value, order="sorted") == body:
+            return value
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if canonical_json(value) != body:
+        raise ValueError("it is not canonical JSON")
+    return value
 
 
 def _draft(kind: ChangeKind, body: Mapping[str, object], *, who: str, why: str, at: Instant) -> Draft:

@@ -12,6 +12,8 @@ from typing import Protocol, Self
 from policyd import clock
 from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
+from policyd.policy.load import collection_off
+from policyd.policy.progress import Progress, silent
 from policyd.registry.change import (
     Change,
     ChangeKind,
@@ -80,11 +82,18 @@ class StateStore(Protocol):
 class EmbeddedStore:
     """The store of one host: a SQLite file. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, *, trusted: Mapping[str, bytes], signer: Signer | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        trusted: Mapping[str, bytes],
+        signer: Signer | None = None,
+        progress: Progress = silent,
+    ) -> None:
         """Open the store at `path`, making it when there is none.
 
         ``trusted`` holds the raw Ed25519 public keys of nodes by id; without ``signer`` nothing can be
-        appended.
+        appended. ``progress`` is told how far `load` has got.
 
         Raises:
             ConfigError: the file is on a network file system, open to others, or no state store.
@@ -97,6 +106,7 @@ class EmbeddedStore:
         self._path = path
         self._trusted = dict(trusted)
         self._signer = signer
+        self._progress = progress
         self._lock = threading.Lock()
         self._known = State()
         make(path)
@@ -117,8 +127,9 @@ class EmbeddedStore:
             NotServing: the file cannot be read now.
         """
         with self._lock, self._database.use() as connection:
-            with transaction(connection, "BEGIN"):
-                changes = _changes_after(connection, State())
+            with transaction(connection, "BEGIN"), collection_off():
+                (last,) = connection.execute("SELECT ifnull(max(epoch), 0) FROM change").fetchone()
+                changes = _told(_changes_after(connection, State()), last, self._progress)
                 self._known = extend(State(), changes, trusted=self._trusted)
             return self._known
 
@@ -222,6 +233,12 @@ class EmbeddedFollower:
         """Stop, and close the connection; not while another thread is inside `poll`."""
         self.stop()
         self._database.close()
+
+
+def _told(changes: Iterator[Change], last: int, progress: Progress) -> Iterator[Change]:
+    for change in changes:
+        yield change
+        progress("reading changes of state", change.epoch, last)
 
 
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
