@@ -227,8 +227,8 @@ def _compile(policy: PolicySet, agreement: Agreement) -> CompiledAgreement:
         for year in table_years.get(table, agreement.years):
             by_year[year] = by_year.get(year, 0) | fields
     # Most years give the same fields, and a set of 3,800 takes half a kibibyte: one object is enough.
-    one = {fields: fields for fields in (mask, *by_year.values())}
-    by_year = {year: one[fields] for year, fields in by_year.items()}
+    one = {mask: mask}
+    by_year = {year: one.setdefault(fields, fields) for year, fields in by_year.items()}
     purposes, strange = _purposes(policy, agreement.purposes)
     return CompiledAgreement(agreement, mask, by_year, purposes, tuple(sorted(unknown)), strange)
 

@@ -17,7 +17,7 @@ from policyd.decision.cache import Decider, cache_key
 from policyd.decision.decide import decide
 from policyd.decision.entitlement import FOREVER, _instants, entitle
 from policyd.decision.gates import admit
-from policyd.decision.snapshot import Snapshot, build_snapshot
+from policyd.decision.snapshot import Snapshot, advance, build_snapshot
 from policyd.model import (
     AccreditationLevel,
     Action,
@@ -25,6 +25,7 @@ from policyd.model import (
     Decision,
     Registry,
     Request,
+    Seal,
     Token,
     Verified,
 )
@@ -397,3 +398,35 @@ def test_an_answer_is_kept_up_to_the_edge_of_a_condition_and_no_longer(
     assert found[0] == found[2]
     assert entitle(snapshot, request, now=instant - 1).valid_until == instant
     assert entitle(snapshot, request, now=instant).valid_from == instant
+
+
+def test_what_was_worked_out_stays_when_only_seals_change(policy: PolicySet) -> None:
+    """The commonest change of state does not make the next questions slow; the answers name its epoch."""
+    base = tiny.registry()
+    decider = Decider(build_snapshot(policy, base, epoch=1), limit=3)
+    question = tiny.ask("Pupil.Fsm")
+    decider.decide(question, NOW)
+    sealed = replace(base, seals={"SEAL-1": Seal("SEAL-1", (("svc-secure", bytes(32)),))})
+    later = decider.advanced(advance(decider.snapshot, sealed, epoch=2))
+
+    assert later._kept is decider._kept
+    assert later._lock is decider._lock
+    assert later._limit == 3
+    assert later.decide(question, NOW) == decide(later.snapshot, question, NOW)
+    assert later.decide(question, NOW).epoch == 2
+
+
+@pytest.mark.parametrize(
+    "section", ["organisations", "requesters", "accreditations", "data_services", "agreements"]
+)
+def test_nothing_is_kept_when_what_it_was_worked_out_from_may_have_changed(
+    policy: PolicySet, section: str
+) -> None:
+    """Any other section of the registry may change an entitlement, and so may the policy set."""
+    base = tiny.registry()
+    decider = Decider(build_snapshot(policy, base, epoch=1))
+    changed = replace(base, **{section: dict(getattr(base, section))})
+    other = replace(build_snapshot(policy, base, epoch=2), policy=replace(policy, version=2))
+
+    assert decider.advanced(advance(decider.snapshot, changed, epoch=2))._kept is not decider._kept
+    assert decider.advanced(other)._kept is not decider._kept
