@@ -119,7 +119,8 @@ def _organisation(models: Models, number: int) -> Organisation:
 
 def _service(models: Models, at: int) -> DataService:
     name = f"npd-{at}"
-    return replace(models.service, id=name, spiffe_id=f"spiffe://policyd.test/{name}", organisation="org-0")
+    place, _, _ = models.service.spiffe_id.rpartition("/")
+    return replace(models.service, id=name, spiffe_id=f"{place}/{name}", organisation="org-0")
 
 
 def _requester(models: Models, size: Size, number: int) -> Requester:
