@@ -92,7 +92,7 @@ def write(small: Measured, large: Measured, *, date: str, load: float, cores: in
     return f"""## A registry of national size
 
 Measured on {date} by `make bench` from seed {seed}.
-{cores} cores, for which {load:.1f} processes waited at the start: times are too long where that is not near 0.
+{cores} cores, for which {load:.1f} processes waited at the start; times are too long unless that is near 0.
 The node is `policyd serve` in a process of its own, on the embedded store.
 Each seal has {large.size.services} tokens.
 "Visible" is when a data service that watches hears of it, counted from before the store is given the change.
