@@ -110,6 +110,9 @@ class SealEdit(MutableMapping[str, Seal]):
     def __init__(self, base: SealMap) -> None:
         self._base = base
         self._own: dict[int, _Leaf] = {}
+        # Put behind leaves as they are: thousands of new seals at once touch every leaf, and to read all of
+        # them would take a second at a million.
+        self._new: dict[int, _Leaf] = {}
         self._services = list(base.services)
         self._numbers = {service: number for number, service in enumerate(base.services)}
         self._kinds = Counter(base._kinds)  # noqa: SLF001  # the two classes are one structure
@@ -119,7 +122,10 @@ class SealEdit(MutableMapping[str, Seal]):
         self._kind_of: dict[tuple[str, ...], _Header] = {}
 
     def __getitem__(self, key: str) -> Seal:
-        own = self._own.get(hash(key) & _LAST)
+        place = hash(key) & _LAST
+        own = self._own.get(place)
+        if own is None and key in self._new.get(place, ()):
+            own = self._new[place]
         return self._base[key] if own is None else _seal(key, own[key], self._services)
 
     def __setitem__(self, key: str, seal: Seal) -> None:
@@ -140,7 +146,7 @@ class SealEdit(MutableMapping[str, Seal]):
                 raise ValueError(
                     f"seal `{key[:100]}`: a token has {len(token)} bytes; HMAC-SHA-256 gives {TOKEN_BYTES}"
                 )
-        leaf = self._owned(hash(key) & _LAST)
+        leaf = self._grown(hash(key) & _LAST, key)
         if key in leaf:
             self._forget(key, leaf.pop(key))
         leaf[key] = kind + b"".join(tokens)
@@ -156,6 +162,7 @@ class SealEdit(MutableMapping[str, Seal]):
         for place, leaf in enumerate(self._base._leaves):  # noqa: SLF001
             own = self._own.get(place)
             yield from _opened(leaf) if own is None else own
+            yield from self._new.get(place, ())
 
     def __len__(self) -> int:
         return self._size
@@ -165,7 +172,7 @@ class SealEdit(MutableMapping[str, Seal]):
 
         The edit is spent by it: start another from what is returned.
         """
-        if not self._own:
+        if not self._own and not self._new:
             return self._base
         made = SealMap()
         self.fill(made)
@@ -174,10 +181,13 @@ class SealEdit(MutableMapping[str, Seal]):
     def fill(self, made: SealMap) -> None:
         """Put what is here into ``made``, which nobody has seen yet."""
         leaves = list(self._base._leaves)  # noqa: SLF001
+        # One by one, so that a million seals are not in memory in both forms.
         while self._own:
-            # One by one, so that a million seals are not in memory in both forms.
             place, leaf = self._own.popitem()
             leaves[place] = b"".join([_record(key, record) for key, record in leaf.items()])
+        while self._new:
+            place, leaf = self._new.popitem()
+            leaves[place] += b"".join([_record(key, record) for key, record in leaf.items()])
         tokens = dict(self._base.tokens)
         for service in self._added.keys() | self._removed.keys():
             tokens[service] = tokens.get(service, _NO_TOKENS).changed(
@@ -211,7 +221,14 @@ class SealEdit(MutableMapping[str, Seal]):
         leaf = self._own.get(place)
         if leaf is None:
             leaf = self._own[place] = _opened(self._base._leaves[place])  # noqa: SLF001
+            leaf.update(self._new.pop(place, {}))
         return leaf
+
+    def _grown(self, place: int, key: str) -> _Leaf:
+        """Return where to put a record, in which any that the key has now can be found."""
+        if place in self._own or key.encode() in self._base._leaves[place]:  # noqa: SLF001
+            return self._owned(place)
+        return self._new.setdefault(place, {})
 
 
 def _record(key: str, record: bytes) -> bytes:
