@@ -29,7 +29,7 @@ from policyd import clock
 from policyd.decision.entitlement import entitle
 from policyd.devsetup import set_up
 from policyd.identity.keys import load_signing_key
-from policyd.model import Action, Claimed, Registry, Request, Status, Token, Verified
+from policyd.model import Action, Agreement, Claimed, Registry, Request, Status, Token, Verified
 from policyd.policy.load import load_policy_set
 from policyd.registry.change import draft_registry
 from policyd.registry.document import read_registry_text
@@ -110,12 +110,12 @@ def heard_s(stream: Any, epoch: int) -> float:
 
 
 def visible_ms(
-    channel: grpc.Channel, store: EmbeddedStore, changes: Iterator[Registry], *, count: int
+    channel: grpc.Channel, store: EmbeddedStore, changes: Iterator[Registry], *, epoch: int, count: int
 ) -> list[float]:
-    """Make changes one by one, and return how long each took to be heard of."""
+    """Make changes one by one after ``epoch``, and return how long each took to be heard of."""
     stream = watch(channel)
     whole(stream)
-    epoch, taken = store.load().epoch, []
+    taken = []
     for _ in range(count):
         begun_s = perf_counter()
         epoch = append(store, next(changes), epoch)
@@ -133,9 +133,8 @@ def new_seals(size: Size) -> Iterator[Registry]:
         number += 1
 
 
-def suspensions(store: EmbeddedStore) -> Iterator[Registry]:
+def suspensions(agreement: Agreement) -> Iterator[Registry]:
     """Yield changes that suspend an agreement and let it go on again, in turn."""
-    agreement = store.load().registry.agreements["DS000001"]
     while True:
         for status in (Status.SUSPENDED, Status.ACTIVE):
             yield Registry(agreements={agreement.id: replace(agreement, status=status)})
@@ -230,10 +229,12 @@ def measure(directory: Path, size: Size, *, seed: int, changes: int) -> tuple[Si
             flush=True,
         )
         with open_store(site) as store, site.channel(process.address, service=SERVICE) as channel:
-            names = sorted(store.load().registry.agreements[AGREEMENT].fields)[:FIELDS]
+            state = store.load()
+            names = sorted(state.registry.agreements[AGREEMENT].fields)[:FIELDS]
             call_ms = calls_ms(site, channel, names)
-            seals_ms = visible_ms(channel, store, new_seals(size), count=changes)
-            entries_ms = visible_ms(channel, store, suspensions(store), count=changes)
+            seals_ms = visible_ms(channel, store, new_seals(size), epoch=state.epoch, count=changes)
+            turns = suspensions(state.registry.agreements["DS000001"])
+            entries_ms = visible_ms(channel, store, turns, epoch=state.epoch + changes, count=changes)
             print(
                 f"  visible after {median(seals_ms):.0f} ms (seal), {median(entries_ms):.0f} ms (agreement)"
             )

@@ -246,8 +246,9 @@ def _seals(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
 
 def _unsealed(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
     """A record is sealed at every data service or it is not sealed: each seal has a token for each."""
+    services = frozenset(registry.data_services) if chosen.seals else frozenset()
     for seal in chosen.seals.values():
-        for service in registry.data_services.keys() - {name for name, _ in seal.tokens}:
+        for service in sorted(services - {name for name, _ in seal.tokens}):
             why = f"has no token for data service `{service}`, which would go on releasing the record"
             yield Fault(SECTIONS["seals"], seal.id, "tokens", why)
     for service in chosen.data_services:

@@ -259,8 +259,12 @@ def _set(item: Any) -> _Read:
 
 def _pairs(read_item: _Read) -> _Read:
     def read(value: object) -> object:
-        pairs = sorted(_mapping(value).items())
-        return tuple([(intern(key), read_item(item)) for key, item in pairs])
+        if type(value) is not dict:
+            raise ValueError("must be a mapping")
+        for key in value:
+            if type(key) is not str:
+                raise ValueError("must be a mapping of texts")
+        return tuple([(intern(key), read_item(value[key])) for key in sorted(value)])
 
     return read
 
