@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from itertools import islice, takewhile
 from pathlib import Path
 
 from policyd import clock
 from policyd.config import Config
 from policyd.decision.cache import Decider
-from policyd.decision.snapshot import Snapshot, build_snapshot
+from policyd.decision.snapshot import CompiledAgreement, advance, build_snapshot
 from policyd.errors import (
     ConfigError,
     LedgerBusy,
@@ -24,12 +25,14 @@ from policyd.identity.keys import load_signing_key
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
-from policyd.model import Registry
+from policyd.persistent import differences
 from policyd.policy.archive import adopt, find
+from policyd.policy.load import collection_off
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
 from policyd.registry.change import Change, State
 from policyd.registry.draft import Activation, ChangeKind, read_body
+from policyd.registry.seals import SealMap
 from policyd.registry.store import EmbeddedStore, Update
 from policyd.service.node import Current, Node
 
@@ -39,15 +42,17 @@ POLL_S = 0.5
 _RECORDS_AT_ONCE = 500
 
 
-def open_store(config: Config) -> EmbeddedStore:
+def open_store(config: Config, *, progress: Progress = silent) -> EmbeddedStore:
     """Open the state store with the signing key of its data directory, which its processes share.
+
+    ``progress`` is told how far it has been read.
 
     Raises:
         ConfigError: the store or the key cannot be used, or the key is no node's of the trust document.
         NotServing: the store cannot be opened now.
     """
     signer = load_signing_key(config.keys / "node.key")
-    return EmbeddedStore(config.state, trust=config.trust, signer=signer)
+    return EmbeddedStore(config.state, trust=config.trust, signer=signer, progress=progress)
 
 
 def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
@@ -109,11 +114,24 @@ def find_policy(
     return kept
 
 
-def current_of(policy: PolicySet, state: State) -> Current:
-    """Build what a node decides on; says in the log what the policy set does not know of the registry."""
-    snapshot = build_snapshot(policy, state.registry, epoch=state.epoch)
-    _report_unknown(snapshot)
-    return Current(Decider(snapshot), _tokens_by_service(state.registry))
+def current_of(
+    policy: PolicySet, state: State, *, before: Current | None = None, progress: Progress = silent
+) -> Current:
+    """Build what a node decides on; says in the log what the policy set does not know of the registry.
+
+    With what was current ``before``, under the same policy set, this is linear in what was changed since.
+    """
+    if before is not None and before.decider.snapshot.policy is policy:
+        known = before.decider.snapshot
+        decider = before.decider.advanced(advance(known, state.registry, epoch=state.epoch))
+        _report_unknown(known.agreements, decider.snapshot.agreements)
+    else:
+        with collection_off():
+            snapshot = build_snapshot(policy, state.registry, epoch=state.epoch, progress=progress)
+        decider = Decider(snapshot)
+        _report_unknown({}, decider.snapshot.agreements)
+    seals = state.registry.seals
+    return Current(decider, (seals if isinstance(seals, SealMap) else SealMap(seals)).tokens)
 
 
 class StateFollower:
@@ -125,12 +143,14 @@ class StateFollower:
         store: EmbeddedStore,
         *,
         state: State,
+        current: Current,
         policy: PolicySet,
         directory: Path,
         archive: Path,
         ledger: Ledger,
     ) -> None:
         self._node = node
+        self._current = current
         self._ledger = ledger
         self._policy = policy
         self._directory = directory
@@ -183,9 +203,10 @@ class StateFollower:
         activation = state.activation
         if activation is None or activation.policy_digest != self._policy.digest:
             self._policy = find_policy(activation, directory=self._directory, archive=self._archive)
-        current = current_of(self._policy, state)
+        current = current_of(self._policy, state, before=self._current)
         self._ledger.append([_applied(change) for change in changes])
         self._node.move_to(current)
+        self._current = current
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
 
@@ -217,23 +238,12 @@ def _applied(change: Change) -> Entry:
     )
 
 
-def _tokens_by_service(registry: Registry) -> dict[str, frozenset[bytes]]:
-    found: dict[str, set[bytes]] = {}
-    for seal in registry.seals.values():
-        for service, token in seal.tokens:
-            found.setdefault(service, set()).add(token)
-    return {service: frozenset(tokens) for service, tokens in found.items()}
-
-
-def _report_unknown(snapshot: Snapshot) -> None:
-    for compiled in snapshot.agreements.values():
+def _report_unknown(before: Mapping[str, CompiledAgreement], after: Mapping[str, CompiledAgreement]) -> None:
+    changed = sorted((id_, new) for id_, _, new in differences(before, after) if new is not None)
+    for id_, compiled in changed:
         for kind, names in (("field", compiled.unknown_fields), ("purpose", compiled.unknown_purposes)):
             if names:
                 listed = ", ".join(f"`{name}`" for name in names[:5]) + (" ..." if len(names) > 5 else "")
                 _LOG.warning(
-                    "agreement `%s` names %d unknown %s(s), withheld: %s",
-                    compiled.agreement.id,
-                    len(names),
-                    kind,
-                    listed,
+                    "agreement `%s` names %d unknown %s(s), withheld: %s", id_, len(names), kind, listed
                 )

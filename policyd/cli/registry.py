@@ -141,8 +141,7 @@ def suspend(
         if stopped == entry:
             click.echo(f"{section.noun} {entry_id} is suspended already")
             return
-        change = Registry()
-        section.of(change)[entry_id] = stopped
+        change = Registry(**{section.key: {entry_id: stopped}})
         show(state, change)
         signing = Signing((asker, *approvers), keys, yes)
         make_change(config, store, change, state=state, why=why, signing=signing)
@@ -166,7 +165,7 @@ def list_command(*, data: Path, as_json: bool) -> None:
 
 def _only(wanted: Registry, differences: list[Difference]) -> Registry:
     """Return just the entries that differ: what a change does not name, nobody has to plan again for."""
-    found = Registry()
+    found: dict[str, dict[str, Any]] = {}
     for each in differences:
-        each.section.of(found)[each.id] = each.section.of(wanted)[each.id]
-    return found
+        found.setdefault(each.section.key, {})[each.id] = each.section.of(wanted)[each.id]
+    return Registry(**found)

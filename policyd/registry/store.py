@@ -13,7 +13,9 @@ from typing import Protocol, Self
 from policyd import clock
 from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
-from policyd.registry.change import Change, State, admit, apply_change, extend, judge, private
+from policyd.policy.load import collection_off
+from policyd.policy.progress import Progress, silent
+from policyd.registry.change import Change, State, admit, apply_change, extend, judge
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
 from policyd.registry.draft import AdminSignature, ChangeKind, Draft, Proposal, Signer, read_body
@@ -80,11 +82,14 @@ class StateStore(Protocol):
 class EmbeddedStore:
     """The store of one host: a SQLite file. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, *, trust: Trust, signer: Signer | None = None) -> None:
+    def __init__(
+        self, path: Path, *, trust: Trust, signer: Signer | None = None, progress: Progress = silent
+    ) -> None:
         """Open the store at `path`, making it when there is none.
 
         ``trust`` is this process's own trust document, which the one in force must equal; without
-        ``signer``, the key of one of its nodes, nothing can be appended.
+        ``signer``, the key of one of its nodes, nothing can be appended. ``progress`` is told how far `load`
+        has got.
 
         Raises:
             ConfigError: the file is on a network file system, open to others, or no state store; or the
@@ -101,6 +106,7 @@ class EmbeddedStore:
         self._trust = trust
         self._signer = signer
         self._node = "" if node is None else node.id
+        self._progress = progress
         self._lock = threading.Lock()
         self._known = State()
         make(path)
@@ -122,8 +128,10 @@ class EmbeddedStore:
             NotServing: the file cannot be read now.
         """
         with self._lock, self._database.use() as connection:
-            with transaction(connection, "BEGIN"):
-                self._known = extend(State(), _changes_after(connection, State()))
+            with transaction(connection, "BEGIN"), collection_off():
+                (last,) = connection.execute("SELECT ifnull(max(epoch), 0) FROM change").fetchone()
+                changes = _told(_changes_after(connection, State()), last, self._progress)
+                self._known = extend(State(), changes)
             return check_trust(self._known, self._trust)
 
     def changes(self, after_epoch: int) -> Iterator[Change]:
@@ -170,7 +178,7 @@ class EmbeddedStore:
                     if faults:
                         raise RegistryError(faults)
                 change = admit(proposal, state=state, node=self._node, signer=self._signer)
-                after = apply_change(change, content, state=private(state))
+                after = apply_change(change, content, state=state)
                 _insert(connection, change)
             self._known = after
             return after.epoch
@@ -253,6 +261,12 @@ def check_trust(state: State, trust: Trust) -> State:
             " put the one in force in its place and start again"
         )
     return state
+
+
+def _told(changes: Iterator[Change], last: int, progress: Progress) -> Iterator[Change]:
+    for change in changes:
+        yield change
+        progress("reading changes of state", change.epoch, last)
 
 
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:

@@ -17,6 +17,7 @@ from policyd.interceptors.call import Call
 from policyd.ledger.entry import Entry
 from policyd.ledger.group import Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
+from policyd.persistent import TokenSet
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
 from policyd.service.facts import LISTING, Question
@@ -31,7 +32,7 @@ class Current:
     """What the node decides on now. Replaced whole, by one assignment, when the state moves."""
 
     decider: Decider
-    seals: Mapping[str, frozenset[bytes]]
+    seals: Mapping[str, TokenSet]
     """Tokens under seal, by id of the data service that knows them."""
 
     @property
