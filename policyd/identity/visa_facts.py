@@ -210,9 +210,9 @@ class _Passport:
 
     def _affiliations(self, at: int) -> Iterator[tuple[str, int]]:
         visa, reach = self._plain[at]
-        _, parted, domain = visa.value.partition("@")
+        domain = visa.value.partition("@")[2]
         for evidence, known, organisation in self._trust.affiliations:
-            if parted and domain == known and _counts(visa, evidence):
+            if domain == known and _counts(visa, evidence):
                 yield organisation, min(reach, visa.expires, visa.asserted + evidence.max_age_s)
 
 
