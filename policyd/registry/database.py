@@ -16,7 +16,7 @@ BUSY_TIMEOUT_S = 5.0
 """How long a writer waits for another one."""
 
 _APPLICATION_ID = 0x70626163
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
     CREATE TABLE change (
         epoch INTEGER PRIMARY KEY,
@@ -28,6 +28,13 @@ _SCHEMA = """
         at INTEGER NOT NULL,
         node TEXT NOT NULL,
         signature BLOB NOT NULL
+    ) STRICT
+"""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_ACKNOWLEDGEMENTS = """
+    CREATE TABLE acknowledgement (
+        node TEXT PRIMARY KEY,
+        words BLOB NOT NULL
     ) STRICT
 """
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -76,6 +83,7 @@ def _fill(path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {_FORMAT}")
         connection.execute(_SCHEMA)
+        connection.execute(_ACKNOWLEDGEMENTS)
 
 
 class Database:
@@ -106,6 +114,11 @@ class Database:
             raise StateCorrupt(f"{self._path} was removed or replaced while in use; start again")
         with translated(self._path):
             yield self.connection
+
+    @property
+    def identity(self) -> str:
+        """What tells this file, in this run of the machine, from any other."""
+        return f"{self._file}:{_BOOT_ID.read_text(encoding='ascii').strip()}"
 
     def close(self) -> None:
         """Close the connection."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -13,6 +13,7 @@ from policyd import clock
 from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
 from policyd.registry.change import (
+    GENESIS,
     Change,
     ChangeKind,
     Draft,
@@ -25,6 +26,7 @@ from policyd.registry.change import (
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make, transaction
 from policyd.registry.entry import is_dated
+from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
 from policyd.registry.state import merge
 
 POLL_INTERVAL_S = 0.02
@@ -34,6 +36,7 @@ _SELECT_AFTER = """
     SELECT epoch, previous, kind, body, who, why, at, node, signature
     FROM change WHERE epoch > ? ORDER BY epoch
 """
+_ACKNOWLEDGE = "INSERT OR REPLACE INTO acknowledgement (node, words) VALUES (?, ?)"
 _INSERT = """
     INSERT INTO change (epoch, previous, kind, body, who, why, at, node, signature)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -72,6 +75,15 @@ class StateStore(Protocol):
 
     def follow(self, state: State) -> Follower:
         """Return a follower of the changes after `state`."""
+
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head."""
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here."""
+
+    def continuity(self) -> str:
+        """Return what stays the same for as long as the store cannot have lost what it accepted."""
 
     def close(self) -> None:
         """Give back what the store holds; followers stay usable."""
@@ -167,6 +179,72 @@ class EmbeddedStore:
         """
         return EmbeddedFollower(self._path, state=state, trusted=self._trusted)
 
+    def keep(self, changes: Sequence[Change]) -> None:
+        """Store changes that another store admitted and the caller has verified; those here already are left.
+
+        Raises:
+            StateCorrupt: they do not follow from what is here, or another change has one of the numbers.
+            NotServing: the file cannot be written now; nothing is stored.
+        """
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            for change in changes:
+                if _stored(connection, change.epoch) == change:
+                    continue
+                before = _stored(connection, change.epoch - 1)
+                if change.previous != (before.chain_hash if before else GENESIS):
+                    raise StateCorrupt(
+                        f"change {change.epoch} does not follow from this node's own copy of the changes"
+                    )
+                if _stored(connection, change.epoch) is not None:
+                    raise StateCorrupt(
+                        f"this node's own copy has another change {change.epoch}; two histories:"
+                        " `policyd registry republish` shows both"
+                    )
+                _insert(connection, change)
+
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head.
+
+        Raises:
+            ValueError: the acknowledgement has a form that could not be read back.
+            StateCorrupt, NotServing: as `append`.
+        """
+        words = acknowledgement_bytes(acknowledgement)
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            (epoch,) = connection.execute("SELECT coalesce(max(epoch), 0) FROM change").fetchone()
+            newest = _stored(connection, epoch)
+            chain_hash = newest.chain_hash if newest else GENESIS
+            accepted = (epoch, chain_hash) == (acknowledgement.epoch, acknowledgement.chain_hash)
+            if accepted:
+                connection.execute(_ACKNOWLEDGE, (acknowledgement.node, words))
+        return Renewal(accepted=accepted, epoch=epoch, chain_hash=chain_hash)
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here.
+
+        Raises:
+            StateCorrupt: one has another form than policyd writes.
+            NotServing: the file cannot be read now.
+        """
+        with self._lock, self._database.use() as connection:
+            rows = connection.execute("SELECT node, words FROM acknowledgement ORDER BY node").fetchall()
+        try:
+            found = {node: read_acknowledgement(words) for node, words in rows}
+        except ValueError as error:
+            raise StateCorrupt(f"an acknowledgement in {self._path} cannot be read: {error}") from None
+        if any(node != each.node for node, each in found.items()):
+            raise StateCorrupt(f"an acknowledgement in {self._path} is kept under another node's id")
+        return found
+
+    def continuity(self) -> str:
+        """Return what names this file in this run of the machine; a commit outlives the process that made it.
+
+        Raises:
+            StateCorrupt: the file was removed or replaced.
+        """
+        with self._lock, self._database.use():
+            return self._database.identity
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
@@ -204,7 +282,9 @@ class EmbeddedFollower:
                 if version != self._seen:
                     with transaction(connection, "BEGIN"):
                         changes = tuple(_changes_after(connection, self._state))
-                    self._state = extend(self._state, changes, trusted=self._trusted)
+                    # Every renewal of a lease is a commit, too; a registry is not copied for that.
+                    if changes:
+                        self._state = extend(self._state, changes, trusted=self._trusted)
                     self._seen = version
                     if changes:
                         return Update(changes=changes, state=self._state)
@@ -227,13 +307,18 @@ class EmbeddedFollower:
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
     """Yield the changes after `state`, in order; the caller holds a transaction."""
     if state.epoch:
-        row = connection.execute(_SELECT_ONE, (state.epoch,)).fetchone()
-        if row is None or _change(row).chain_hash != state.chain_hash:
+        stored = _stored(connection, state.epoch)
+        if stored is None or stored.chain_hash != state.chain_hash:
             raise StateCorrupt(
                 f"change {state.epoch} is no longer the one that was applied; restore the state"
             )
     for row in connection.execute(_SELECT_AFTER, (state.epoch,)):
         yield _change(row)
+
+
+def _stored(connection: sqlite3.Connection, epoch: int) -> Change | None:
+    row = connection.execute(_SELECT_ONE, (epoch,)).fetchone()
+    return None if row is None else _change(row)
 
 
 def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes]) -> Change:

@@ -1,0 +1,337 @@
+"""Keeps the numbered changes of a fleet in Redis, and a node's own copy of them beside it (docs/state.md)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from policyd import clock
+from policyd.errors import ConfigError, NotServing, StateAstray, StateConflict, StateCorrupt
+from policyd.model import Registry
+from policyd.registry.change import Change, Draft, Signer, State, admit, extend, read_body
+from policyd.registry.check import RegistryError, check
+from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
+from policyd.registry.redis_link import Head, Link
+from policyd.registry.redis_url import RedisUrl
+from policyd.registry.state import merge
+from policyd.registry.store import EmbeddedStore, Update
+
+_WAIT_S = 0.25
+"""How long a follower waits before it looks again whether the store is still the one it knows."""
+_SETTLE_S = 3.0
+"""How long an append whose answer was lost is looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Where a fleet's state is, whom its nodes trust, and where this node keeps its own copy, if it does."""
+
+    url: RedisUrl
+    domain: str
+    trusted: Mapping[str, bytes]
+    copy: Path | None = None
+
+    def link(self) -> Link:
+        """Return a connection of its own.
+
+        Raises:
+            ConfigError: a file that the URL names cannot be read.
+        """
+        return Link(self.url, domain=self.domain)
+
+    def open_copy(self) -> EmbeddedStore | None:
+        """Open this node's own copy, making an empty one when there is none.
+
+        Raises:
+            ConfigError, NotServing: as `EmbeddedStore`.
+        """
+        return None if self.copy is None else EmbeddedStore(self.copy, trusted=self.trusted)
+
+
+class RedisStore:
+    """The store of a fleet. Safe to use from several threads, processes and machines."""
+
+    def __init__(self, fleet: Fleet, *, signer: Signer | None = None) -> None:
+        """Open the store; without ``signer`` nothing can be appended.
+
+        Raises:
+            ConfigError: the node's own copy or a file that the URL names cannot be used.
+            NotServing: the node's own copy cannot be opened now.
+        """
+        if signer is not None and signer.id not in fleet.trusted:
+            raise ConfigError(
+                f"node key `{signer.id}` is not among the trusted ones, so nobody would accept it"
+            )
+        self._fleet = fleet
+        self._signer = signer
+        self._lock = threading.Lock()
+        self._known = State()
+        self._link = fleet.link()
+        self._copy = fleet.open_copy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def load(self) -> State:
+        """Verify every change from the first and return the state; linear in all that is stored.
+
+        What the node's own copy holds is read from there; Redis must be at it or beyond, and go on from it.
+
+        Raises:
+            StateAstray: Redis has less than this node, another history, or what does not verify.
+            StateCorrupt: the node's own copy is damaged.
+            StateUnfit: Redis evicts, or its clock is too far from ours.
+            NotServing: Redis or the copy cannot be used now.
+        """
+        with self._lock:
+            self._link.check_settings()
+            known = State() if self._copy is None else self._copy.load()
+            state = _catch_up(self._link, known, trusted=self._fleet.trusted, copy=self._copy)[1]
+            if state.epoch < self._known.epoch:
+                raise StateAstray(_behind(self._link, state.epoch, self._known.epoch))
+            self._known = state
+            return state
+
+    def append(self, draft: Draft, expected_epoch: int) -> int:
+        """Admit a change that was planned on `expected_epoch`; Redis has it when this returns its number.
+
+        It is sent once. When the answer is lost, Redis is read again: the change is there under its number,
+        or another is, or NotServing says that it may still come.
+
+        Raises:
+            StateConflict: the state has another epoch by now; plan again.
+            RegistryError: its entries contradict each other or those registered.
+            ValueError: the draft has a form that could not be read back.
+            ConfigError: the store was opened without a node key.
+            StateAstray, StateCorrupt, StateUnfit, NotServing: as `load`.
+        """
+        if self._signer is None:
+            raise ConfigError("this process holds no node key and cannot change the state")
+        content = read_body(draft)
+        with self._lock:
+            self._catch_up()
+            if self._known.epoch != expected_epoch:
+                raise _conflict(self._known.epoch, expected_epoch)
+            if isinstance(content, Registry):
+                faults = check(
+                    merge(self._known.registry, content), only=content, before=self._known.registry
+                )
+                if faults:
+                    raise RegistryError(faults)
+            change = admit(draft, state=self._known, signer=self._signer)
+            after = extend(self._known, [change], trusted=self._fleet.trusted)
+            try:
+                moved = self._link.append(change)
+            except NotServing as error:
+                self._settle(change, error)
+                moved = None
+            if moved is not None:
+                raise _conflict(moved.epoch, expected_epoch)
+            # It is in force whatever becomes of the copy, which the next catching up would complete.
+            with suppress(NotServing):
+                if self._copy is not None:
+                    self._copy.keep([change])
+                self._known = after
+            return change.epoch
+
+    def follow(self, state: State) -> RedisFollower:
+        """Return a follower of the changes after `state`, with connections of its own.
+
+        Raises:
+            ConfigError, NotServing: as the store itself.
+        """
+        return RedisFollower(self._fleet, state=state)
+
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head.
+
+        Raises:
+            ValueError: the acknowledgement has a form that could not be read back.
+            StateAstray, NotServing: as `load`.
+        """
+        words = acknowledgement_bytes(acknowledgement)
+        head = Head(acknowledgement.epoch, acknowledgement.chain_hash)
+        with self._lock:
+            now = self._link.renew(acknowledgement.node, words, head=head)
+        known = now or head
+        return Renewal(accepted=now is None, epoch=known.epoch, chain_hash=known.chain_hash)
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node; their signatures are for the caller to check.
+
+        Raises:
+            StateAstray: one has another form than policyd writes.
+            NotServing: as `load`.
+        """
+        with self._lock:
+            found = self._link.acknowledgements()
+        words = {}
+        for node, data in found.items():
+            try:
+                each = read_acknowledgement(data)
+                if each.node.encode() != node:
+                    raise ValueError("it is kept under another node's id")
+            except ValueError as error:
+                raise StateAstray(f"an acknowledgement in {self._link} cannot be read: {error}") from None
+            words[each.node] = each
+        return words
+
+    def continuity(self) -> str:
+        """Return what names this run of this primary (its run id and replication id).
+
+        Raises:
+            NotServing: as `load`.
+        """
+        with self._lock:
+            return self._link.continuity()
+
+    def close(self) -> None:
+        """Close the connections; followers stay usable."""
+        with self._lock:
+            self._link.close()
+            if self._copy is not None:
+                self._copy.close()
+
+    def _catch_up(self) -> None:
+        self._known = _catch_up(self._link, self._known, trusted=self._fleet.trusted, copy=self._copy)[1]
+
+    def _settle(self, change: Change, lost: NotServing) -> None:
+        """Find out whether a change whose answer was lost has its number; return only if it has.
+
+        Raises:
+            StateConflict: another change has.
+            NotServing: nobody can tell yet.
+        """
+        until = clock.monotonic() + _SETTLE_S
+        pause = threading.Event()
+        while True:
+            try:
+                head = self._link.head()
+                if head.epoch >= change.epoch:
+                    if self._link.changes_after(change.epoch - 1)[:1] == [change]:
+                        return
+                    raise _conflict(head.epoch, change.epoch - 1)
+            except NotServing as error:
+                lost = error
+            if clock.monotonic() >= until:
+                raise NotServing(
+                    f"the answer to change {change.epoch} was lost, and it is not there yet: it may still"
+                    f" come, so look before you try again ({lost})"
+                ) from lost
+            pause.wait(_WAIT_S)
+
+
+class RedisFollower:
+    """Waits at the stream, verifies what comes, keeps it in the node's copy, and only then gives it out."""
+
+    def __init__(self, fleet: Fleet, *, state: State) -> None:
+        self._state = state
+        self._trusted = fleet.trusted
+        self._stopped = threading.Event()
+        self._link = fleet.link()
+        self._copy = fleet.open_copy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def poll(self, timeout_s: float) -> Update | None:
+        """Return the next changes, or None when none came in `timeout_s` or `stop` was called.
+
+        After any error it may be asked again: it goes on from what it gave out last.
+
+        Raises:
+            StateAstray: Redis has less than was given out, another history, or what does not verify.
+            StateCorrupt: the node's own copy is damaged.
+            StateUnfit: Redis evicts, or its clock is too far from ours.
+            NotServing: Redis or the copy cannot be used now.
+        """
+        until = clock.monotonic() + timeout_s
+        while not self._stopped.is_set():
+            changes, state = _catch_up(self._link, self._state, trusted=self._trusted, copy=self._copy)
+            if changes:
+                self._state = state
+                return Update(changes=changes, state=state)
+            left_s = until - clock.monotonic()
+            if left_s <= 0:
+                return None
+            # Short, because Redis tells nobody who waits that a stream was deleted or set back.
+            self._link.wait(self._state.epoch, timeout_s=min(_WAIT_S, left_s))
+        return None
+
+    def stop(self) -> None:
+        """Let a waiting `poll` return within a quarter of a second, and every later one at once."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stop, and close the connections; not while another thread is inside `poll`."""
+        self.stop()
+        self._link.close()
+        if self._copy is not None:
+            self._copy.close()
+
+
+def _catch_up(
+    link: Link, state: State, *, trusted: Mapping[str, bytes], copy: EmbeddedStore | None
+) -> tuple[tuple[Change, ...], State]:
+    """Read, verify and keep what Redis has after `state`, and return it with the state after."""
+    head = link.head()
+    if head.epoch < state.epoch:
+        raise StateAstray(_behind(link, head.epoch, state.epoch))
+    if head == Head(state.epoch, state.chain_hash):
+        return (), state
+    if head.epoch == state.epoch:
+        raise StateAstray(_forked(link, state))
+    changes: list[Change] = []
+    with _astray(link):
+        while state.epoch < head.epoch:
+            batch = link.changes_after(state.epoch)
+            if not batch:
+                raise StateCorrupt(f"change {state.epoch + 1} is missing; it was there a moment ago")
+            if batch[0].epoch == state.epoch + 1 != 1 and batch[0].previous != state.chain_hash:
+                raise StateAstray(_forked(link, state))
+            state = extend(state, batch, trusted=trusted)
+            changes += batch
+    if copy is not None:
+        copy.keep(changes)
+    return tuple(changes), state
+
+
+@contextmanager
+def _astray(link: Link) -> Iterator[None]:
+    """Say where it is that changes do not verify; what this node knows is not touched by that."""
+    try:
+        yield
+    except StateAstray:
+        raise
+    except StateCorrupt as error:
+        raise StateAstray(f"{link}: {error}") from error
+
+
+def _behind(link: Link, epoch: int, known: int) -> str:
+    return (
+        f"{link} is at epoch {epoch}, but this node has applied change {known}: it has lost changes; run"
+        " `policyd registry republish` on the node with the highest epoch"
+    )
+
+
+def _forked(link: Link, state: State) -> str:
+    return (
+        f"{link} has another change {state.epoch} than this node has applied"
+        f" ({state.chain_hash.hex()[:16]}): two histories; `policyd registry republish` shows both"
+    )
+
+
+def _conflict(epoch: int, expected: int) -> StateConflict:
+    return StateConflict(
+        f"the state is at epoch {epoch}, but the change was planned on {expected}; plan it again"
+    )
