@@ -14,6 +14,7 @@ from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
+from policyd.registry.redis_url import RedisUrl, parse_redis_url
 
 FILE = "policyd.yaml"
 DEFAULT_ADDRESS = "127.0.0.1:50151"
@@ -48,6 +49,7 @@ class Config:
 
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
     ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
+    ``redis`` is where the fleet's state is; without it the state is in a file of this host alone.
     """
 
     data: Path
@@ -63,6 +65,7 @@ class Config:
     watches: int = 16
     disk_reserve_mib: int = _RESERVE_MIB
     witness: Witness | None = None
+    redis: RedisUrl | None = None
 
     @property
     def ledger(self) -> Path:
@@ -76,7 +79,7 @@ class Config:
 
     @property
     def state(self) -> Path:
-        """The file of the embedded state store."""
+        """The file of the embedded state store; with ``redis``, this node's own copy of the changes."""
         return self.data / "state.db"
 
     @property
@@ -103,7 +106,7 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trusted_nodes"},
-        optional={"calls", "watches", "disk_reserve_mib", "witness"},
+        optional={"calls", "watches", "disk_reserve_mib", "witness", "state"},
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -131,11 +134,30 @@ def read_config(data: Path) -> Config:
             else _RESERVE_MIB
         ),
         witness=_witness(reader, top["witness"]) if "witness" in top else None,
+        redis=_state(reader, top["state"], data) if "state" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
     reader.finish()
     return config
+
+
+def parse_state(text: str, *, data: Path) -> RedisUrl | None:
+    """Read where the state is: ``embedded``, which gives None, or the URL of a Redis.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    return None if text == "embedded" else parse_redis_url(text, base=data)
+
+
+def _state(reader: Reader, node: Node, data: Path) -> RedisUrl | None:
+    text = reader.text(node)
+    try:
+        return parse_state(text, data=data) if text else None
+    except ConfigError as error:
+        reader.fail(node, str(error))
+        return None
 
 
 def _issuer(reader: Reader, node: Node, data: Path) -> Issuer:

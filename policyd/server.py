@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import grpc
@@ -43,14 +43,13 @@ from policyd.ledger.writer import Ledger
 from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
-from policyd.registry.store import EmbeddedStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
 from policyd.service.seal_service import SealServicer
-from policyd.state import StateFollower, activate, current_of
+from policyd.state import StateFollower, activate, current_of, open_store
 from policyd.telemetry.delivery import make_senders
 from policyd.telemetry.projector import Projector
 from policyd.telemetry.settings import make_resource, read_settings
@@ -169,7 +168,7 @@ class Server:
             background.start()
             stack.callback(background.stop)
         vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
-        store = stack.enter_context(EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer))
+        store = stack.enter_context(closing(open_store(config, signer=signer)))
         state = activate(store, self.ledger, self.policy, node=config.node, why="policy set found at start")
         self.node = Node(
             current_of(self.policy, state),

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from policyd import clock
+from policyd.config import Config
 from policyd.decision.cache import Decider
 from policyd.decision.snapshot import Snapshot, build_snapshot
-from policyd.errors import LedgerBusy, LedgerClosed, NotServing, SourceError, StateConflict, StateCorrupt
+from policyd.errors import (
+    LedgerBusy,
+    LedgerClosed,
+    NotServing,
+    SourceError,
+    StateAstray,
+    StateConflict,
+    StateCorrupt,
+    StateUnfit,
+)
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.model import Registry
 from policyd.policy.archive import adopt
 from policyd.policy.policyset import PolicySet
-from policyd.registry.change import Activation, Change, Draft, State, draft_activation, read_body
-from policyd.registry.store import EmbeddedStore, Update
+from policyd.registry.change import Activation, Change, Draft, Signer, State, draft_activation, read_body
+from policyd.registry.redis_store import Fleet, RedisStore
+from policyd.registry.redis_url import RedisUrl
+from policyd.registry.store import EmbeddedStore, StateStore, Update
 from policyd.service.node import Current, Node
 
 _LOG = logging.getLogger("policyd")
@@ -26,7 +39,26 @@ POLL_S = 0.5
 _ATTEMPTS = 10
 
 
-def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: str, why: str) -> State:
+def open_store(config: Config, *, signer: Signer | None = None) -> StateStore:
+    """Open the state store that the configuration names; without ``signer`` nothing can be appended.
+
+    Raises:
+        ConfigError: the store cannot be used as configured.
+        NotServing: it cannot be used now.
+    """
+    if config.redis is None:
+        return EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer)
+    if not config.redis.tls and not config.redis.local:
+        _LOG.warning("%s is reached without TLS: who asks and may ask can be read on the way", config.redis)
+    return RedisStore(fleet_of(config, config.redis), signer=signer)
+
+
+def fleet_of(config: Config, redis: RedisUrl) -> Fleet:
+    """Return where the fleet's state is, whom this node trusts with it, and where its own copy is."""
+    return Fleet(redis, config.trust_domain, config.trusted_nodes, config.state)
+
+
+def activate(store: StateStore, ledger: Ledger, policy: PolicySet, *, node: str, why: str) -> State:
     """Put ``policy`` in force unless it is, recording the intent and the outcome, and return the state.
 
     Raises:
@@ -52,9 +84,9 @@ def activate(store: EmbeddedStore, ledger: Ledger, policy: PolicySet, *, node: s
     raise StateConflict("the state keeps changing; try again when it is quiet")
 
 
-def _admitted(store: EmbeddedStore, before: State) -> tuple[Change, State]:
+def _admitted(store: StateStore, before: State) -> tuple[Change, State]:
     """Return the change that was just admitted after `before`, and the state by now."""
-    with store.follow(before) as follower:
+    with closing(store.follow(before)) as follower:
         update = follower.poll(0.0)
     if update is None:
         raise StateCorrupt(f"change {before.epoch + 1} was admitted and is not there; restore the state")
@@ -74,7 +106,7 @@ class StateFollower:
     def __init__(
         self,
         node: Node,
-        store: EmbeddedStore,
+        store: StateStore,
         *,
         state: State,
         policy: PolicySet,
@@ -87,6 +119,7 @@ class StateFollower:
         self._policy = policy
         self._directory = directory
         self._archive = archive
+        self._said = ""
         self._follower = store.follow(state)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
@@ -112,14 +145,24 @@ class StateFollower:
                     self._apply(known.changes, known.state)
                     known = None
                 self._node.confirm_fresh()
-                self._node.refuse("")
+                self._go_on()
+            except (StateAstray, StateUnfit) as error:
+                # SECURITY: what the store says now is not the state, and what this node knows may lack a
+                # seal that the store has lost; so it stops at once and not when it is too late. The store
+                # can be repaired under running nodes, which then go on by themselves
+                # (test_a_redis_that_was_emptied_stops_the_node_until_it_is_repaired).
+                self._refuse(f"the state store cannot be relied on: {error}")
+                self._stopping.wait(POLL_S)
             except (NotServing, LedgerBusy) as error:
                 # SECURITY: the follower is past a change that it has given out. Until that is applied the
                 # node knows of a seal or a suspension it does not honour, so it stops at once
                 # (test_a_change_that_cannot_be_applied_yet_stops_the_node). While the store cannot be read
                 # at all, the node stops by itself once what it knows is too old.
                 if known is not None:
-                    self._node.refuse(f"a change of state cannot be applied yet: {error}")
+                    self._refuse(f"a change of state cannot be applied yet: {error}")
+                elif str(error) != self._said:
+                    self._said = str(error)
+                    _LOG.warning("cannot read the state, and go on asking: %s", error)
                 self._stopping.wait(POLL_S)
             except (StateCorrupt, LedgerClosed, SourceError) as error:
                 self._node.refuse(f"this node stopped following the state: {error}")
@@ -130,6 +173,18 @@ class StateFollower:
                 # on deciding, whatever the reason.
                 self._node.refuse(f"this node stopped following the state: {type(error).__name__}")
                 raise
+
+    def _refuse(self, why: str) -> None:
+        self._node.refuse(why)
+        if why != self._said:
+            self._said = why
+            _LOG.error("%s", why)
+
+    def _go_on(self) -> None:
+        self._node.refuse("")
+        if self._said:
+            self._said = ""
+            _LOG.info("the state can be read again")
 
     def _apply(self, changes: tuple[Change, ...], state: State) -> None:
         activation = state.activation

@@ -238,8 +238,8 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path, content: bytes) -> N
 
 def test_a_store_of_another_format_is_refused(path: Path) -> None:
     """An older policyd does not touch what a newer one wrote."""
-    _execute(path, "PRAGMA user_version = 2")
-    with pytest.raises(ConfigError, match="format 2"):
+    _execute(path, "PRAGMA user_version = 3")
+    with pytest.raises(ConfigError, match="format 3"):
         _open(path)
 
 
