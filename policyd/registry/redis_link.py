@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import redis
@@ -19,9 +17,10 @@ from redis.retry import Retry
 from policyd import clock
 from policyd.errors import ConfigError, NotServing, StateAstray, StateUnfit
 from policyd.registry.change import GENESIS, MAX_BODY_BYTES, Change
-from policyd.registry.redis_script import APPEND, CHAIN, CHANGE, DONE, RENEW, TORN, Keys
+from policyd.registry.redis_entry import Head, Reading
+from policyd.registry.redis_script import APPEND, CHAIN, DONE, RENEW, TORN, Keys
 from policyd.registry.redis_url import RedisUrl, Secret
-from policyd.registry.wire import MAX_HEAD_BYTES, head_bytes, read_change
+from policyd.registry.wire import MAX_HEAD_BYTES, head_bytes
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 2.0
@@ -33,19 +32,24 @@ BATCH = 16
 """Entries a read; bodies of 16 MiB bound what that holds in memory."""
 
 _HEALTH_CHECK_S = 5
-_ID = re.compile(rb"([1-9][0-9]{0,15})-0", re.ASCII)
-_HASH = re.compile(rb"[0-9a-f]{64}", re.ASCII)
 _NEEDS_BYTES = MAX_BODY_BYTES + MAX_HEAD_BYTES
+
+_NOT_ALLOWED = (
+    "NOPERM",
+    "The user executing the script can't run",
+    "ACL failure in script",
+    "EXEC without MULTI",
+)
+"""What Redis 6.2 and 7 say of a command that a user's rules do not name, also inside a script."""
+_NO_ANSWER = (exceptions.ConnectionError, exceptions.TimeoutError)
+_SENTINELS_EVERY_S = 2.0
+_SENTINEL_TIMEOUT_S = 1.0
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest change: its number and chain hash; 0 and GENESIS before the first."""
-
-    epoch: int
-    chain_hash: bytes
+class AnswerLost(NotServing):
+    """A change was sent and nobody knows whether it arrived."""
 
 
 class Link:
@@ -58,7 +62,9 @@ class Link:
             ConfigError: a password or TLS file that ``url`` names cannot be read.
         """
         self.keys = Keys.of(domain)
+        self._reading = Reading(str(url), self.keys)
         self._url = url
+        self._ask_sentinels_at_s = 0.0
         for path in (url.authority, url.certificate, url.key):
             if path is not None and not path.is_file():
                 raise ConfigError(f"{path}, named in the URL of the state, is not there")
@@ -80,6 +86,7 @@ class Link:
             StateAstray: what is under the keys is not what policyd wrote.
             NotServing: it cannot be reached, is no primary, or refuses.
         """
+        self._follow_sentinels()
         before = clock.now()
         newest, count, (seconds, micros), said = self._again(self._ask)
         after = clock.now()
@@ -87,9 +94,9 @@ class Link:
         self._refuse_clock(seconds * 1000 + micros // 1000, before=before, after=after)
         head = Head(0, GENESIS)
         if newest:
-            head = self._head_of(newest[0][0], newest[0][1].get(CHAIN, b""))
+            head = self._reading.head(newest[0][0], newest[0][1].get(CHAIN, b""))
         if count != head.epoch:
-            raise StateAstray(self._torn(head.epoch, count))
+            raise self._reading.torn(head.epoch, count)
         return head
 
     def changes_after(self, epoch: int) -> list[Change]:
@@ -104,10 +111,10 @@ class Link:
         )
         if not entries:
             return []
-        numbers = [self._number_of(entry_id) for entry_id, _ in entries]
+        numbers = [self._reading.number(entry_id) for entry_id, _ in entries]
         bodies = self._again(lambda: self._redis.hmget(self.keys.bodies, [str(each) for each in numbers]))
         return [
-            self._change(number, fields, body)
+            self._reading.change(number, fields, body)
             for number, (_, fields), body in zip(numbers, entries, bodies, strict=True)
         ]
 
@@ -124,18 +131,24 @@ class Link:
     def append(self, change: Change) -> Head | None:
         """Store `change` if it follows the head, whole or not at all, and return None; else return the head.
 
-        It is sent once. When the answer is lost, NotServing says that nobody knows yet.
+        It is sent once.
 
         Raises:
-            StateAstray, NotServing: as `head`.
+            AnswerLost: it may have been stored, now or later.
+            StateAstray, NotServing: as `head`; it was not stored.
         """
-        return self._run(
-            self._writer,
-            APPEND,
-            [self.keys.log, self.keys.bodies],
-            Head(change.epoch - 1, change.previous),
-            [change.epoch, head_bytes(change), change.chain_hash.hex(), change.draft.body],
-        )
+        try:
+            return self._run(
+                self._writer,
+                APPEND,
+                [self.keys.log, self.keys.bodies],
+                Head(change.epoch - 1, change.previous),
+                [change.epoch, head_bytes(change), change.chain_hash.hex(), change.draft.body],
+            )
+        except NotServing as error:
+            if type(error.__cause__) in _NO_ANSWER:
+                raise AnswerLost(str(error)) from error
+            raise
 
     def renew(self, node: str, words: bytes, *, head: Head) -> Head | None:
         """Keep the words of `node` if ``head`` is the head at that moment, and return None; else the head.
@@ -208,8 +221,8 @@ class Link:
         if word == DONE:
             return None
         if word == TORN:
-            raise StateAstray(self._torn(epoch.decode("ascii", "replace"), "other"))
-        return Head(0, GENESIS) if epoch == b"0" else self._head_of(epoch + b"-0", chain)
+            raise self._reading.torn(epoch.decode("ascii", "replace"), "another number")
+        return Head(0, GENESIS) if epoch == b"0" else self._reading.head(epoch + b"-0", chain)
 
     def _again(self, ask: Callable[[], T]) -> T:
         """Ask what may be asked twice: once more when the connection turns out to be gone."""
@@ -221,6 +234,19 @@ class Link:
                 raise
         with self._translated():
             return ask()
+
+    def _follow_sentinels(self) -> None:
+        """Ask now and then who is primary: a deposed one that is cut off still believes that it is.
+
+        Sentinels that are away change nothing, for the primary itself still answers.
+        """
+        if not self._url.service or clock.monotonic() < self._ask_sentinels_at_s:
+            return
+        self._ask_sentinels_at_s = clock.monotonic() + _SENTINELS_EVERY_S
+        for client in (self._redis, self._writer):
+            with suppress(exceptions.ConnectionError, exceptions.TimeoutError):
+                # This drops the connection if the answer is another one than before.
+                client.connection_pool.get_master_address()
 
     def _refuse_unfit(self, said: Mapping[str, Any]) -> None:
         if said.get("role") != "master":
@@ -238,48 +264,6 @@ class Link:
             raise StateUnfit(
                 f"the clocks of this node and of {self} are {ahead_ms / 1000:.1f} s apart: set both by NTP"
             )
-
-    def _change(self, epoch: int, fields: Mapping[bytes, bytes], body: bytes | None) -> Change:
-        where = f"change {epoch} in {self}"
-        if body is None:
-            raise StateAstray(f"{where} lacks its body; {self._repair}")
-        try:
-            change = read_change(fields.get(CHANGE, b""), body)
-        except ValueError as error:
-            raise StateAstray(f"{where} cannot be read: {error}") from None
-        if change.epoch != epoch or fields != {
-            CHANGE: head_bytes(change),
-            CHAIN: change.chain_hash.hex().encode(),
-        }:
-            raise StateAstray(f"{where} is not stored as policyd stores it; {self._repair}")
-        return change
-
-    def _head_of(self, entry_id: bytes, chain: bytes) -> Head:
-        epoch = self._number_of(entry_id)
-        if _HASH.fullmatch(chain) is None:
-            raise StateAstray(f"change {epoch} in {self} has no chain hash; {self._repair}")
-        return Head(epoch, bytes.fromhex(chain.decode()))
-
-    def _number_of(self, entry_id: bytes) -> int:
-        match = _ID.fullmatch(entry_id)
-        if match is None:
-            raise StateAstray(
-                f"{self} has an entry in `{self.keys.log}` that policyd did not write; {self._repair}"
-            )
-        return int(match[1])
-
-    def _torn(self, epoch: int | str, count: int | str) -> str:
-        return (
-            f"{self} has lost entries: the newest of `{self.keys.log}` is change {epoch}, and there are"
-            f" {count} of them; {self._repair}"
-        )
-
-    @property
-    def _repair(self) -> str:
-        return (
-            f"delete `{self.keys.log}` and `{self.keys.bodies}` and run `policyd registry republish` on the"
-            " node with the highest epoch"
-        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -314,10 +298,12 @@ class Link:
     def _from_answer(self, error: exceptions.ResponseError) -> NotServing | StateAstray:
         said = _said(error)
         if "WRONGTYPE" in said:
-            return StateAstray(f"{self} holds another type of value under a key of policyd; {self._repair}")
+            return StateAstray(
+                f"{self} holds another type of value under a key of policyd; {self._reading.repair}"
+            )
         if "equal or smaller than the target stream top item" in said:
-            return StateAstray(f"{self} has had entries deleted by hand; {self._repair}")
-        if "NOPERM" in said:
+            return StateAstray(f"{self} has had entries deleted by hand; {self._reading.repair}")
+        if any(word in said for word in _NOT_ALLOWED):
             return NotServing(
                 f"{self} does not allow what policyd needs: give its user the rules in docs/state.md ({said})"
             )
@@ -367,7 +353,10 @@ def _client(url: RedisUrl, answer_s: float) -> Any:
     if not url.service:
         ((host, port),) = url.hosts
         return redis.Redis(host=host, port=port, **own)
-    theirs = dict(common)
+    theirs = common | {
+        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+        "socket_timeout": _SENTINEL_TIMEOUT_S,
+    }
     if url.sentinel_password:
         theirs["credential_provider"] = _Credentials(url.sentinel_user, url.sentinel_password)
     sentinels: Any = redis.sentinel.Sentinel  # untyped

@@ -15,7 +15,8 @@ from policyd.model import Registry
 from policyd.registry.change import Change, Draft, Signer, State, admit, extend, read_body
 from policyd.registry.check import RegistryError, check
 from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
-from policyd.registry.redis_link import Head, Link
+from policyd.registry.redis_entry import Head
+from policyd.registry.redis_link import AnswerLost, Link
 from policyd.registry.redis_url import RedisUrl
 from policyd.registry.state import merge
 from policyd.registry.store import EmbeddedStore, Update
@@ -129,7 +130,7 @@ class RedisStore:
             after = extend(self._known, [change], trusted=self._fleet.trusted)
             try:
                 moved = self._link.append(change)
-            except NotServing as error:
+            except AnswerLost as error:
                 self._settle(change, error)
                 moved = None
             if moved is not None:

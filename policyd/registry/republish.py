@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from policyd.clock import format_instant
 from policyd.errors import ConfigError, StateAstray, StateConflict
 from policyd.registry.change import Change, State
-from policyd.registry.redis_link import Head, Link
+from policyd.registry.redis_entry import Head
+from policyd.registry.redis_link import Link
 from policyd.registry.redis_store import Fleet
 
 

@@ -72,8 +72,8 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *options: str) -> None:
-        """Start, and wait until it answers."""
+    def start(self, *options: str, wait: bool = True) -> None:
+        """Start, and wait until it answers unless told not to."""
         program, log = server_program(), self._directory / "redis.log"
         common = ["--dir", str(self._directory), "--bind", "127.0.0.1", "--logfile", str(log)]
         if self._sentinel:
@@ -82,7 +82,8 @@ class RedisServer:
             arguments = [program, "--port", str(self.port), *common, "--save", "", "--appendonly", "yes"]
             arguments += [*self._options, *options]
         self._process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(self._answers, what=f"an answer of {program}; see {log}")
+        if wait:
+            wait_until(self._answers, what=f"an answer of {program}; see {log}")
 
     def client(self, **changes: Any) -> Any:
         """Return a client that tries once; close it."""

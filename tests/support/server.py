@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,8 +28,8 @@ from policyd.ledger.entry import parse_leaf
 from policyd.ledger.reader import LedgerReader
 from policyd.registry.change import draft_registry
 from policyd.registry.document import read_registry_text
-from policyd.registry.store import EmbeddedStore
 from policyd.server import Server
+from policyd.state import open_store
 
 POLICY = Path(__file__).parents[2] / "policies" / "npd"
 REGISTRY = Path(__file__).with_name("server_registry.yaml")
@@ -102,9 +102,8 @@ class Site:
 
     def apply(self, text: str, *, why: str = "for a test") -> int:
         """Apply a registry file as another process would, and return the epoch."""
-        config = self.config
-        signer = load_signing_key(config.keys / "node.key")
-        with EmbeddedStore(config.state, trusted=config.trusted_nodes, signer=signer) as store:
+        signer = load_signing_key(self.config.keys / "node.key")
+        with closing(open_store(self.config, signer=signer)) as store:
             state = store.load()
             entries = read_registry_text(text, "test.yaml", base=state.registry)
             draft = draft_registry(entries, who="registrar-1", why=why, at=clock.now())
