@@ -320,7 +320,7 @@ def _astray(link: Link) -> Iterator[None]:
 
 def _behind(link: Link, epoch: int, known: int) -> str:
     return (
-        f"{link} is at epoch {epoch}, but this node has applied change {known}: it has lost changes; run"
+        f"{link} is at epoch {epoch}, but this node has applied change {known}: it lacks changes; run"
         " `policyd registry republish` on the node with the highest epoch"
     )
 

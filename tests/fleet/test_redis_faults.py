@@ -789,7 +789,7 @@ def _do_everything(place: Fleet) -> None:
     with RedisStore(place, signer=NODE_1) as store:
         epoch = store.load().epoch
         with closing(store.follow(store.load())) as follower:
-            follower.poll(0.01)
+            follower.poll(0.5)
         store.append(draft(epoch), epoch)
         store.acknowledgements()
 
