@@ -286,6 +286,12 @@ class Link:
             ) from error
         except exceptions.OutOfMemoryError as error:
             raise NotServing(f"{self} is out of memory and takes no changes: raise maxmemory") from error
+        except redis.sentinel.MasterNotFoundError as error:
+            # SECURITY: its text shows how the clients of the sentinels were made, so it is not repeated.
+            raise NotServing(
+                f"{self} cannot be reached: no sentinel that answers names a primary of `{self._url.service}`;"
+                " look at the sentinels, and at the password if they want one"
+            ) from error
         except exceptions.TimeoutError as error:
             raise NotServing(f"{self} does not answer in time") from error
         except (exceptions.ConnectionError, OSError, ssl.SSLError) as error:

@@ -285,9 +285,13 @@ def _catch_up(
     link: Link, state: State, *, trusted: Mapping[str, bytes], copy: EmbeddedStore | None
 ) -> tuple[tuple[Change, ...], State]:
     """Read, verify and keep what Redis has after `state`, and return it with the state after."""
+    # SECURITY: another process of this node may have kept a change that this one has not seen yet, and that
+    # Redis has lost since. Asked before Redis, whose head can then only be at it or beyond
+    # (test_what_another_process_of_the_node_kept_counts).
+    known = state.epoch if copy is None else max(state.epoch, copy.highest())
     head = link.head()
-    if head.epoch < state.epoch:
-        raise StateAstray(_behind(link, head.epoch, state.epoch))
+    if head.epoch < known:
+        raise StateAstray(_behind(link, head.epoch, known))
     if head == Head(state.epoch, state.chain_hash):
         return (), state
     if head.epoch == state.epoch:

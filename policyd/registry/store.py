@@ -202,6 +202,15 @@ class EmbeddedStore:
                     )
                 _insert(connection, change)
 
+    def highest(self) -> int:
+        """Return the number of the newest change here, 0 when there is none; nothing is verified.
+
+        Raises:
+            StateCorrupt, NotServing: as `load`.
+        """
+        with self._lock, self._database.use() as connection:
+            return _highest(connection)
+
     def renew(self, acknowledgement: Acknowledgement) -> Renewal:
         """Keep an acknowledgement, in one step with the comparison: only if it names the head.
 
@@ -211,7 +220,7 @@ class EmbeddedStore:
         """
         words = acknowledgement_bytes(acknowledgement)
         with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
-            (epoch,) = connection.execute("SELECT coalesce(max(epoch), 0) FROM change").fetchone()
+            epoch = _highest(connection)
             newest = _stored(connection, epoch)
             chain_hash = newest.chain_hash if newest else GENESIS
             accepted = (epoch, chain_hash) == (acknowledgement.epoch, acknowledgement.chain_hash)
@@ -314,6 +323,11 @@ def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Cha
             )
     for row in connection.execute(_SELECT_AFTER, (state.epoch,)):
         yield _change(row)
+
+
+def _highest(connection: sqlite3.Connection) -> int:
+    epoch: int = connection.execute("SELECT coalesce(max(epoch), 0) FROM change").fetchone()[0]
+    return epoch
 
 
 def _stored(connection: sqlite3.Connection, epoch: int) -> Change | None:

@@ -257,6 +257,24 @@ def test_a_start_with_a_redis_that_is_behind_is_refused_until_it_is_given_the_ch
     assert republish(ours).sent == ()
 
 
+def test_what_another_process_of_the_node_kept_counts(server: RedisServer, tmp_path: Path) -> None:
+    """A change that a command of this node made, and Redis lost before the follower saw it, is missed."""
+    ours = fleet(server.url, copy=tmp_path / "copy.db")
+    with RedisStore(ours, signer=NODE_1) as command, RedisStore(ours) as store:
+        command.append(draft(0), 0)
+        kept = [(key, server.run("DUMP", key)) for key in (KEYS.log, KEYS.bodies)]
+        with closing(store.follow(store.load())) as follower:
+            assert follower.poll(0.0) is None
+            command.append(draft(1), 1)
+            for key, value in kept:
+                server.run("RESTORE", key, 0, value, "REPLACE")
+
+            with pytest.raises(StateAstray, match="at epoch 1, but this node has applied change 2"):
+                follower.poll(0.0)
+            republish(ours)
+            assert follower.poll(0.0) is not None
+
+
 def test_republish_with_an_older_copy_changes_nothing(server: RedisServer, tmp_path: Path) -> None:
     """A node that knows less than Redis has nothing to send."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
