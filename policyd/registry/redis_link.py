@@ -289,8 +289,8 @@ class Link:
         except redis.sentinel.MasterNotFoundError as error:
             # SECURITY: its text shows how the clients of the sentinels were made, so it is not repeated.
             raise NotServing(
-                f"{self} cannot be reached: no sentinel that answers names a primary of `{self._url.service}`;"
-                " look at the sentinels, and at the password if they want one"
+                f"{self} cannot be reached: no sentinel that answers names a primary of"
+                f" `{self._url.service}`; look at the sentinels, and at the password if they want one"
             ) from error
         except exceptions.TimeoutError as error:
             raise NotServing(f"{self} does not answer in time") from error
