@@ -270,7 +270,10 @@ class Link:
         """Turn redis-py's errors into policyd's. None of them repeats what was sent."""
         try:
             yield
+        except _NoPassword as error:
+            raise NotServing(f"{self} cannot be asked now: {error}") from error
         except exceptions.AuthenticationError as error:
+            self.close()  # a connection without a login would be kept, and asked again and again
             user = self._url.user or "default"
             raise NotServing(f"{self} refuses user `{user}` or its password: look at the file") from error
         except (exceptions.NoPermissionError, exceptions.AuthorizationError) as error:
@@ -320,6 +323,10 @@ class Link:
         return NotServing(f"{self} cannot be used now: {said}")
 
 
+class _NoPassword(exceptions.AuthenticationError):
+    """The password cannot be read; only an error of its own makes redis-py give up the connection."""
+
+
 class _Credentials(CredentialProvider):
     """Reads the password when a connection is made, so that it can change without a restart."""
 
@@ -328,7 +335,10 @@ class _Credentials(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return user and password as redis-py wants them."""
-        password = self._secret.read()
+        try:
+            password = self._secret.read()
+        except ConfigError as error:
+            raise _NoPassword(str(error)) from error
         return (self._user, password) if self._user else (password,)
 
 

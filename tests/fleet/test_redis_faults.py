@@ -744,6 +744,13 @@ def test_a_password_is_read_from_its_file_at_each_connection(
             assert store.append(draft(0), 0) == 1
             secret.unlink()
             assert store.append(draft(1), 1) == 2
+            server.kill()
+            server.start()
+            with pytest.raises(NotServing, match="cannot be asked now: cannot read the password"):
+                store.load()
+            _write_secret(secret, SECRET)
+            assert store.append(draft(2), 2) == 3
+            secret.unlink()
             said = [str(caught.value), repr(caught.value), repr(place), str(place.url), caplog.text]
         with pytest.raises(ConfigError, match="cannot read the password"):
             RedisStore(place)

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from click.testing import CliRunner
 from support.redis import RedisServer, wait_until
-from support.server import Process, Site, make_site, registry_text, serving, stub
+from support.server import POLICY, Process, Site, make_site, registry_text, serving, stub
 
 from policyd import clock
 from policyd.cli import main
@@ -25,6 +25,7 @@ from policyd.registry.redis_script import Keys
 from policyd.registry.redis_url import parse_redis_url
 from policyd.server import Server
 from policyd.service import node as node_module
+from policyd.state import open_store
 
 KEYS = Keys.of("policyd.test")
 
@@ -189,6 +190,26 @@ def test_serve_takes_the_place_of_the_state_from_its_command_line(tmp_path: Path
 
     assert sent.exit_code == 0
     assert f"in {redis.url};" in line
+
+
+def test_a_redis_that_may_not_be_used_ends_a_command_with_no_decision(two: FleetOfTwo) -> None:
+    """Exit code 4, as for a node that cannot be reached, and what to set."""
+    two.redis.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    done = CliRunner().invoke(main, ["registry", "list", "--data", str(two.first.data)])
+
+    assert done.exit_code == 4
+    assert "set it to noeviction" in done.output
+
+
+def test_a_redis_elsewhere_without_tls_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The registry would cross the network in the clear; on this host, or with TLS, nothing is said."""
+    config = set_up(tmp_path / "data", policy=POLICY, address="127.0.0.1:0")
+    for text in ("redis://redis.test", "redis://127.0.0.1:1", "rediss://redis.test"):
+        open_store(replace(config, redis=parse_redis_url(text, base=tmp_path))).close()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "redis://redis.test:6379 is reached without TLS: who asks and may ask can be read on the way"
+    ]
 
 
 def test_an_embedded_state_has_nothing_to_republish(tmp_path: Path) -> None:
