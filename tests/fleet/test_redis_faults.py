@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import re
 import signal
 import ssl
@@ -368,6 +369,61 @@ def test_an_append_right_after_a_restart_needs_no_second_attempt(server: RedisSe
         server.start()
 
         assert store.append(draft(1), 1) == 2
+
+
+def test_changes_that_were_acknowledged_outlive_kills_of_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes append while Redis is killed again and again: what they were told is there, once."""
+    seed = 20261124
+    print(f"seed {seed}")
+    chance = random.Random(seed)  # noqa: S311  # seeded test data
+    _patience(monkeypatch, answer_s=1.0)
+    done = threading.Event()
+    told: dict[int, str] = {}
+    wrong: list[BaseException] = []
+
+    def write(place: Fleet, node: SigningKey, first: int) -> None:
+        number = first
+        try:
+            with RedisStore(place, signer=node) as store:
+                while not done.is_set():
+                    try:
+                        change = draft(number)
+                        told[store.append(change, store.load().epoch)] = change.why
+                        number += 2
+                    except (NotServing, StateConflict):
+                        number += 2
+        except BaseException as error:
+            wrong.append(error)
+            raise
+
+    with RedisServer(tmp_path / "redis", "--appendfsync", "always") as server:
+        threads = [
+            threading.Thread(
+                target=write, args=(fleet(server.url, copy=tmp_path / f"copy-{number}.db"), node, number)
+            )
+            for number, node in enumerate((NODE_1, NODE_2))
+        ]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            reached = len(told) + chance.randrange(5, 30)
+            wait_until(lambda reached=reached: wrong or len(told) >= reached, what="changes")  # type: ignore[misc]
+            server.kill()
+            server.start()
+        done.set()
+        for thread in threads:
+            thread.join(30.0)
+        with RedisStore(fleet(server.url)) as reader, closing(reader.follow(State())) as follower:
+            update = follower.poll(0.0)
+
+    assert wrong == []
+    assert update is not None
+    have = {change.epoch: change.draft.why for change in update.changes}
+    assert list(have) == list(range(1, len(have) + 1))
+    assert {epoch: have.get(epoch) for epoch in told} == told
+    assert len(set(have.values())) == len(have)
 
 
 def test_a_stopped_redis_is_not_waited_for(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
