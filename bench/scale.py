@@ -32,7 +32,7 @@ from policyd.model import Action, Agreement, Claimed, Registry, Request, Status,
 from policyd.policy.load import load_policy_set
 from policyd.registry.change import State
 from policyd.registry.document import read_registry_text
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.store import StateStore
 from policyd.state import current_of, open_store
 
 POLICY = Path("policies/npd")
@@ -59,13 +59,13 @@ def processor_s(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def append(site: Site, store: EmbeddedStore, changes: Registry, before: State) -> State:
+def append(site: Site, store: StateStore, changes: Registry, before: State) -> State:
     """Make one change, and return the state after it."""
     store.append(propose(site.config, changes, state=before, why="for the bench"), before.epoch)
     return after(store, before)
 
 
-def after(store: EmbeddedStore, before: State) -> State:
+def after(store: StateStore, before: State) -> State:
     """Return the state that a change just made has led to."""
     with store.follow(before) as follower:
         update = follower.poll(0.0)
@@ -74,7 +74,7 @@ def after(store: EmbeddedStore, before: State) -> State:
     return update.state
 
 
-def fill(site: Site, store: EmbeddedStore, size: Size, fields: Sequence[str], *, seed: int) -> int:
+def fill(site: Site, store: StateStore, size: Size, fields: Sequence[str], *, seed: int) -> int:
     """Register everybody, and return the epoch."""
     models = models_of(read_registry_text(registry_text(), "model.yaml"), agreement=MODEL, fields=fields)
     state, done = store.load(), 0
@@ -110,7 +110,7 @@ def heard_s(stream: Any, epoch: int) -> float:
 
 
 def visible_ms(
-    site: Site, channel: grpc.Channel, store: EmbeddedStore, changes: Iterator[Registry], *, count: int
+    site: Site, channel: grpc.Channel, store: StateStore, changes: Iterator[Registry], *, count: int
 ) -> list[float]:
     """Make changes one by one, and return how long each took to be heard of from when it was sent."""
     stream, state = watch(channel), store.load()

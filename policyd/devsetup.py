@@ -29,7 +29,7 @@ from policyd.model import Registry
 from policyd.policy.archive import adopt
 from policyd.registry.change import State
 from policyd.registry.draft import Activation, ChangeKind, Content, Proposal, draft_change, kind_of
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.store import StateStore
 from policyd.registry.trust import Role
 from policyd.state import open_store
 
@@ -127,7 +127,7 @@ def put_in_force(config: Config) -> None:
             administer(config, store, wanted, why="the policy set of this machine")
 
 
-def administer(config: Config, store: EmbeddedStore, content: Content, *, why: str) -> int:
+def administer(config: Config, store: StateStore, content: Content, *, why: str) -> int:
     """Make a change with the keys of this machine's administrators, and return its epoch.
 
     Raises:

@@ -19,7 +19,9 @@ from policyd.errors import (
     LedgerCorrupt,
     NotServing,
     SourceError,
+    StateAstray,
     StateCorrupt,
+    StateUnfit,
 )
 from policyd.identity.keys import load_signing_key
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
@@ -32,8 +34,10 @@ from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
 from policyd.registry.change import Change, State
 from policyd.registry.draft import Activation, ChangeKind, read_body
+from policyd.registry.redis_store import Fleet, RedisStore
+from policyd.registry.redis_url import RedisUrl
 from policyd.registry.seals import SealMap
-from policyd.registry.store import EmbeddedStore, Update
+from policyd.registry.store import EmbeddedStore, StateStore, Update
 from policyd.service.node import Current, Node
 
 _LOG = logging.getLogger("policyd")
@@ -42,8 +46,8 @@ POLL_S = 0.5
 _RECORDS_AT_ONCE = 500
 
 
-def open_store(config: Config, *, progress: Progress = silent) -> EmbeddedStore:
-    """Open the state store with the signing key of its data directory, which its processes share.
+def open_store(config: Config, *, progress: Progress = silent) -> StateStore:
+    """Open the state store that the configuration names, with the signing key of its data directory.
 
     ``progress`` is told how far it has been read.
 
@@ -52,10 +56,19 @@ def open_store(config: Config, *, progress: Progress = silent) -> EmbeddedStore:
         NotServing: the store cannot be opened now.
     """
     signer = load_signing_key(config.keys / "node.key")
-    return EmbeddedStore(config.state, trust=config.trust, signer=signer, progress=progress)
+    if config.redis is None:
+        return EmbeddedStore(config.state, trust=config.trust, signer=signer, progress=progress)
+    if not config.redis.tls and not config.redis.local:
+        _LOG.warning("%s is reached without TLS: who asks and may ask can be read on the way", config.redis)
+    return RedisStore(fleet_of(config, config.redis), signer=signer, progress=progress)
 
 
-def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
+def fleet_of(config: Config, redis: RedisUrl) -> Fleet:
+    """Return where the fleet's state is, whom this node trusts with it, and where its own copy is."""
+    return Fleet(redis, config.trust_domain, config.trust, config.state)
+
+
+def load_state(store: StateStore, ledger: Ledger) -> State:
     """Return the state to start from.
 
     Raises:
@@ -74,7 +87,7 @@ def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
     return state
 
 
-def record_state(store: EmbeddedStore, ledger: Ledger, state: State) -> None:
+def record_state(store: StateStore, ledger: Ledger, state: State) -> None:
     """Record each change up to `state` that this node has not recorded as applied.
 
     Raises:
@@ -140,7 +153,7 @@ class StateFollower:
     def __init__(
         self,
         node: Node,
-        store: EmbeddedStore,
+        store: StateStore,
         *,
         state: State,
         current: Current,
@@ -155,6 +168,7 @@ class StateFollower:
         self._policy = policy
         self._directory = directory
         self._archive = archive
+        self._said = ""
         self._follower = store.follow(state)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
@@ -180,14 +194,24 @@ class StateFollower:
                     self._apply(known.changes, known.state)
                     known = None
                 self._node.confirm_fresh()
-                self._node.refuse("")
+                self._go_on()
+            except (StateAstray, StateUnfit) as error:
+                # SECURITY: what the store says now is not the state, and what this node knows may lack a
+                # seal that the store has lost; so it stops at once and not when it is too late. The store
+                # can be repaired under running nodes, which then go on by themselves
+                # (test_a_redis_that_was_emptied_stops_the_node_until_it_is_repaired).
+                self._refuse(f"the state store cannot be relied on: {error}")
+                self._stopping.wait(POLL_S)
             except (NotServing, LedgerBusy) as error:
                 # SECURITY: the follower is past a change that it has given out. Until that is applied the
                 # node knows of a seal or a suspension it does not honour, so it stops at once
                 # (test_a_change_that_cannot_be_applied_yet_stops_the_node). While the store cannot be read
                 # at all, the node stops by itself once what it knows is too old.
                 if known is not None:
-                    self._node.refuse(f"a change of state cannot be applied yet: {error}")
+                    self._refuse(f"a change of state cannot be applied yet: {error}")
+                elif str(error) != self._said:
+                    self._said = str(error)
+                    _LOG.warning("cannot read the state, and go on asking: %s", error)
                 self._stopping.wait(POLL_S)
             except (StateCorrupt, ConfigError, LedgerClosed, SourceError) as error:
                 self._node.refuse(f"this node stopped following the state: {error}")
@@ -198,6 +222,18 @@ class StateFollower:
                 # on deciding, whatever the reason.
                 self._node.refuse(f"this node stopped following the state: {type(error).__name__}")
                 raise
+
+    def _refuse(self, why: str) -> None:
+        self._node.refuse(why)
+        if why != self._said:
+            self._said = why
+            _LOG.error("%s", why)
+
+    def _go_on(self) -> None:
+        self._node.refuse("")
+        if self._said:
+            self._said = ""
+            _LOG.info("the state can be read again")
 
     def _apply(self, changes: tuple[Change, ...], state: State) -> None:
         activation = state.activation

@@ -9,7 +9,15 @@ from typing import Any, cast
 import click
 
 from policyd.cli.exits import Commands
-from policyd.cli.options import data_option, json_option, print_json, read_text
+from policyd.cli.options import (
+    config_of,
+    data_option,
+    json_option,
+    print_json,
+    read_text,
+    safe,
+    state_option,
+)
 from policyd.cli.registry_trust import admin_key_command, trust_command
 from policyd.cli.signing import (
     Signing,
@@ -22,15 +30,16 @@ from policyd.cli.signing import (
     signing_options,
     why_option,
 )
-from policyd.config import read_config
+from policyd.errors import ConfigError
 from policyd.model import Registry, Status
 from policyd.policy.reader import nearest
 from policyd.registry.document import read_registry
 from policyd.registry.draft import read_body
 from policyd.registry.entry import SECTIONS, entries, to_dict
 from policyd.registry.proposal_file import parse_proposal
+from policyd.registry.republish import republish as send_again
 from policyd.registry.state import Difference, Effect, plan, render
-from policyd.state import open_store
+from policyd.state import fleet_of, open_store
 
 _SUSPENDABLE = {
     section.noun.replace(" ", "-"): section for key, section in SECTIONS.items() if key != "seals"
@@ -49,6 +58,7 @@ registry.add_command(trust_command)
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
+@state_option
 @planning_options
 @click.option("--why", help="Reason, recorded for good; one line.  [default: applied from FILE]")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
@@ -56,6 +66,7 @@ def apply(
     file: Path,
     *,
     data: Path,
+    state_url: str | None,
     asker: str | None,
     approvers: tuple[str, ...],
     why: str | None,
@@ -69,7 +80,7 @@ def apply(
     the second signature it is written to a file for `policyd registry approve`. A running node takes the
     change up at once.
     """
-    config = read_config(data)
+    config = config_of(data, state_url)
     if asker is None and not dry_run:
         raise click.UsageError("say who signs, with --as, or --dry-run")
     with open_store(config) as store:
@@ -91,14 +102,17 @@ def apply(
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
+@state_option
 @approving_options
-def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool) -> None:
+def approve(
+    file: Path, *, data: Path, state_url: str | None, asker: str, keys: Path | None, yes: bool
+) -> None:
     """Show the change in FILE that somebody else has asked for, sign it too, and apply it.
 
     What is shown is what would change now. If anything that it names has changed since it was asked for,
     it is refused.
     """
-    config = read_config(data)
+    config = config_of(data, state_url)
     try:
         proposal = parse_proposal(read_text(file))
     except ValueError as error:
@@ -116,6 +130,7 @@ def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool)
 @click.argument("kind", type=click.Choice(sorted(_SUSPENDABLE)))
 @click.argument("entry_id", metavar="ID")
 @data_option
+@state_option
 @signing_options
 @why_option
 def suspend(
@@ -123,6 +138,7 @@ def suspend(
     entry_id: str,
     *,
     data: Path,
+    state_url: str | None,
     asker: str,
     approvers: tuple[str, ...],
     why: str,
@@ -130,7 +146,7 @@ def suspend(
     yes: bool,
 ) -> None:
     """Take one entry out of use at once; one signature is enough. To resume it takes `apply` and two."""
-    section, config = _SUSPENDABLE[kind], read_config(data)
+    section, config = _SUSPENDABLE[kind], config_of(data, state_url)
     with open_store(config) as store:
         state = store.load()
         entry = section.of(state.registry).get(entry_id)
@@ -149,10 +165,11 @@ def suspend(
 
 @registry.command(name="list")
 @data_option
+@state_option
 @json_option
-def list_command(*, data: Path, as_json: bool) -> None:
+def list_command(*, data: Path, state_url: str | None, as_json: bool) -> None:
     """List what is registered."""
-    with open_store(read_config(data)) as store:
+    with open_store(config_of(data, state_url)) as store:
         state = store.load()
     if as_json:
         print_json({"epoch": state.epoch, "registry": to_dict(state.registry)})
@@ -169,3 +186,22 @@ def _only(wanted: Registry, differences: list[Difference]) -> Registry:
     for each in differences:
         found.setdefault(each.section.key, {})[each.id] = each.section.of(wanted)[each.id]
     return Registry(**found)
+
+
+@registry.command()
+@data_option
+@state_option
+def republish(*, data: Path, state_url: str | None) -> None:
+    """Send Redis the changes that it has lost, from this node's own copy.
+
+    Run it on the node with the highest epoch. Only the signed originals are sent, each onto the change
+    before it; where Redis holds another change under one of the numbers, nothing is sent and both are shown.
+    """
+    config = config_of(data, state_url)
+    if config.redis is None:
+        raise ConfigError("the state of this node is embedded, so there is no Redis to send it to")
+    done = send_again(fleet_of(config, config.redis))
+    click.echo(f"{config.redis} was at epoch {done.before}; this node's own copy is at epoch {done.own}")
+    for change in done.sent:
+        click.echo(f"sent change {change.epoch}: {change.draft.kind.value} ({safe(change.draft.why)})")
+    click.echo("nothing to send" if not done.sent else f"now at epoch {done.own}")

@@ -10,10 +10,10 @@ from types import FrameType
 
 import click
 
-from policyd.cli.options import data_option, policy_option
+from policyd.cli.options import config_of, data_option, policy_option, state_option
 from policyd.cli.progress import progress_on_stderr
 from policyd.cli.signals import wait_for_signal
-from policyd.config import DEFAULT_ADDRESS, read_config
+from policyd.config import DEFAULT_ADDRESS
 from policyd.devsetup import put_in_force, set_up
 from policyd.errors import ConfigError
 from policyd.server import Server
@@ -38,13 +38,14 @@ def dev(*, data: Path, policy: Path, address: str) -> None:
 
 @click.command()
 @data_option
+@state_option
 @click.option("--grace", "grace_s", default=5.0, show_default=True, help="Seconds for calls to finish.")
-def serve(*, data: Path, grace_s: float) -> None:
+def serve(*, data: Path, state_url: str | None, grace_s: float) -> None:
     """Run the node whose data directory this is, until SIGTERM or SIGINT.
 
     SIGHUP reads the token issuers' keys again.
     """
-    config = read_config(data)
+    config = config_of(data, state_url)
     server = Server(config, progress=progress_on_stderr())
     stop = threading.Event()
 
@@ -90,6 +91,8 @@ def describe(server: Server) -> None:
         f"policy set {policy.name} version {policy.version}, digest {policy.digest[:16]}: "
         f"{len(policy.fields)} fields, {len(policy.rules)} rules"
     )
-    click.echo(f"state at epoch {current.epoch}; ledger {server.ledger.origin}, {server.ledger.size} records")
+    place = f" in {server.config.redis}" if server.config.redis else ""
+    ledger = server.ledger
+    click.echo(f"state at epoch {current.epoch}{place}; ledger {ledger.origin}, {ledger.size} records")
     for line in server.notices:
         click.echo(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -15,11 +15,12 @@ from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
 from policyd.policy.load import collection_off
 from policyd.policy.progress import Progress, silent
-from policyd.registry.change import Change, State, admit, apply_change, extend, judge
+from policyd.registry.change import GENESIS, Change, State, admit, apply_change, extend, judge
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
 from policyd.registry.draft import AdminSignature, ChangeKind, Draft, Proposal, Signer, read_body
 from policyd.registry.entry import is_dated
+from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
 from policyd.registry.state import merge
 from policyd.registry.trust import Trust
 from policyd.sqlite import transaction
@@ -34,6 +35,7 @@ _SELECT_AFTER = """
     SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
     FROM change WHERE epoch > ? ORDER BY epoch
 """
+_ACKNOWLEDGE = "INSERT OR REPLACE INTO acknowledgement (node, words) VALUES (?, ?)"
 _INSERT = """
     INSERT INTO change
     (epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature)
@@ -69,14 +71,32 @@ class StateStore(Protocol):
     def load(self) -> State:
         """Verify every change from the first and return the state."""
 
+    def changes(self, after_epoch: int) -> Iterator[Change]:
+        """Yield the changes after an epoch, in order; verifying them is for `load`."""
+
     def append(self, proposal: Proposal, expected_epoch: int) -> int:
         """Admit a change if the newest one is `expected_epoch`, and return its number."""
 
     def follow(self, state: State) -> Follower:
         """Return a follower of the changes after `state`."""
 
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head."""
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here."""
+
+    def continuity(self) -> str:
+        """Return what stays the same for as long as the store cannot have lost what it accepted."""
+
     def close(self) -> None:
         """Give back what the store holds; followers stay usable."""
+
+    def __enter__(self) -> Self:
+        """Use the store in a `with`, which closes it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
 
 
 class EmbeddedStore:
@@ -96,16 +116,10 @@ class EmbeddedStore:
                 signer is no node of the document.
             NotServing: SQLite cannot open it now.
         """
-        node = None if signer is None else trust.node(signer.public)
-        if signer is not None and node is None:
-            raise ConfigError(
-                f"node key `{signer.id}` is not among the nodes of the trust document, so nobody would accept"
-                " what it signs"
-            )
         self._path = path
         self._trust = trust
         self._signer = signer
-        self._node = "" if node is None else node.id
+        self._node = node_of(trust, signer)
         self._progress = progress
         self._lock = threading.Lock()
         self._known = State()
@@ -127,12 +141,22 @@ class EmbeddedStore:
             ConfigError: the trust document in force is another than this process's own.
             NotServing: the file cannot be read now.
         """
+        return check_trust(self.load_any(), self._trust)
+
+    def load_any(self) -> State:
+        """Return the state as `load` does, whichever trust document is in force in it.
+
+        A node's own copy may be behind the document that the node was given.
+
+        Raises:
+            StateCorrupt, NotServing: as `load`.
+        """
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN"), collection_off():
                 (last,) = connection.execute("SELECT ifnull(max(epoch), 0) FROM change").fetchone()
                 changes = _told(_changes_after(connection, State()), last, self._progress)
                 self._known = extend(State(), changes)
-            return check_trust(self._known, self._trust)
+            return self._known
 
     def changes(self, after_epoch: int) -> Iterator[Change]:
         """Yield the stored changes after an epoch, in order; verifying them is for `load`.
@@ -191,6 +215,81 @@ class EmbeddedStore:
         """
         return EmbeddedFollower(self._path, state=state, trust=self._trust)
 
+    def keep(self, changes: Sequence[Change]) -> None:
+        """Store changes that another store admitted and the caller has verified; those here already are left.
+
+        Raises:
+            StateCorrupt: they do not follow from what is here, or another change has one of the numbers.
+            NotServing: the file cannot be written now; nothing is stored.
+        """
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            for change in changes:
+                if _stored(connection, change.epoch) == change:
+                    continue
+                before = _stored(connection, change.epoch - 1)
+                if change.previous != (before.chain_hash if before else GENESIS):
+                    raise StateCorrupt(
+                        f"change {change.epoch} does not follow from this node's own copy of the changes"
+                    )
+                if _stored(connection, change.epoch) is not None:
+                    raise StateCorrupt(
+                        f"this node's own copy has another change {change.epoch}; two histories:"
+                        " `policyd registry republish` shows both"
+                    )
+                _insert(connection, change)
+
+    def highest(self) -> int:
+        """Return the number of the newest change here, 0 when there is none; nothing is verified.
+
+        Raises:
+            StateCorrupt, NotServing: as `load`.
+        """
+        with self._lock, self._database.use() as connection:
+            return _highest(connection)
+
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head.
+
+        Raises:
+            ValueError: the acknowledgement has a form that could not be read back.
+            StateCorrupt, NotServing: as `append`.
+        """
+        words = acknowledgement_bytes(acknowledgement)
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            epoch = _highest(connection)
+            newest = _stored(connection, epoch)
+            chain_hash = newest.chain_hash if newest else GENESIS
+            accepted = (epoch, chain_hash) == (acknowledgement.epoch, acknowledgement.chain_hash)
+            if accepted:
+                connection.execute(_ACKNOWLEDGE, (acknowledgement.node, words))
+        return Renewal(accepted=accepted, epoch=epoch, chain_hash=chain_hash)
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here.
+
+        Raises:
+            StateCorrupt: one has another form than policyd writes.
+            NotServing: the file cannot be read now.
+        """
+        with self._lock, self._database.use() as connection:
+            rows = connection.execute("SELECT node, words FROM acknowledgement ORDER BY node").fetchall()
+        try:
+            found = {node: read_acknowledgement(words) for node, words in rows}
+        except ValueError as error:
+            raise StateCorrupt(f"an acknowledgement in {self._path} cannot be read: {error}") from None
+        if any(node != each.node for node, each in found.items()):
+            raise StateCorrupt(f"an acknowledgement in {self._path} is kept under another node's id")
+        return found
+
+    def continuity(self) -> str:
+        """Return what names this file in this run of the machine; a commit outlives the process that made it.
+
+        Raises:
+            StateCorrupt: the file was removed or replaced.
+        """
+        with self._lock, self._database.use():
+            return self._database.identity
+
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
@@ -229,7 +328,9 @@ class EmbeddedFollower:
                 if version != self._seen:
                     with transaction(connection, "BEGIN"):
                         changes = tuple(_changes_after(connection, self._state))
-                    self._state = check_trust(extend(self._state, changes), self._trust)
+                    # Every renewal of a lease is a commit, too; a registry is not copied for that.
+                    if changes:
+                        self._state = check_trust(extend(self._state, changes), self._trust)
                     self._seen = version
                     if changes:
                         return Update(changes=changes, state=self._state)
@@ -247,6 +348,23 @@ class EmbeddedFollower:
         """Stop, and close the connection; not while another thread is inside `poll`."""
         self.stop()
         self._database.close()
+
+
+def node_of(trust: Trust, signer: Signer | None) -> str:
+    """Return the name of the node whose key `signer` is; empty without one.
+
+    Raises:
+        ConfigError: it is no node of the trust document.
+    """
+    if signer is None:
+        return ""
+    node = trust.node(signer.public)
+    if node is None:
+        raise ConfigError(
+            f"node key `{signer.id}` is not among the nodes of the trust document, so nobody would accept"
+            " what it signs"
+        )
+    return node.id
 
 
 def check_trust(state: State, trust: Trust) -> State:
@@ -272,13 +390,23 @@ def _told(changes: Iterator[Change], last: int, progress: Progress) -> Iterator[
 def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
     """Yield the changes after `state`, in order; the caller holds a transaction."""
     if state.epoch:
-        row = connection.execute(_SELECT_ONE, (state.epoch,)).fetchone()
-        if row is None or _change(row).chain_hash != state.chain_hash:
+        stored = _stored(connection, state.epoch)
+        if stored is None or stored.chain_hash != state.chain_hash:
             raise StateCorrupt(
                 f"change {state.epoch} is no longer the one that was applied; restore the state"
             )
     for row in connection.execute(_SELECT_AFTER, (state.epoch,)):
         yield _change(row)
+
+
+def _highest(connection: sqlite3.Connection) -> int:
+    epoch: int = connection.execute("SELECT coalesce(max(epoch), 0) FROM change").fetchone()[0]
+    return epoch
+
+
+def _stored(connection: sqlite3.Connection, epoch: int) -> Change | None:
+    row = connection.execute(_SELECT_ONE, (epoch,)).fetchone()
+    return None if row is None else _change(row)
 
 
 def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes, str, str, bytes]) -> Change:
