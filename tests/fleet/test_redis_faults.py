@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.administration import AT, NODE_A, NODE_B, TRUST, Key, make, propose
 from support.redis import RedisServer, wait_until
 from support.redis_proxy import Proxy
 
 from policyd import clock
-from policyd.clock import parse_instant
 from policyd.errors import ConfigError, NotServing, PolicydError, StateAstray, StateConflict, StateUnfit
-from policyd.identity.keys import SigningKey
 from policyd.identity.pki import Authority, create_authority
 from policyd.model import Organisation, Registry, Status
 from policyd.registry import redis_link, redis_store
-from policyd.registry.change import Draft, State, draft_registry
+from policyd.registry.change import State
+from policyd.registry.draft import Proposal
 from policyd.registry.lease import Acknowledgement
 from policyd.registry.redis_script import Keys
 from policyd.registry.redis_store import Fleet, RedisStore
@@ -35,31 +34,34 @@ from policyd.registry.redis_url import parse_redis_url
 from policyd.registry.republish import republish
 from policyd.registry.wire import head_bytes, read_change
 
-AT = parse_instant("2026-03-01T10:00:00Z")
 DOMAIN = "policyd.test"
 KEYS = Keys.of(DOMAIN)
 STATE_PAGE = Path(__file__).parents[2] / "docs" / "state.md"
 SECRET = "correct-horse-battery-staple"  # noqa: S105  # of this test alone
 
 
-def _key(number: int) -> SigningKey:
-    private = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
-    return SigningKey(id=f"node-{number}", public=private.public_key().public_bytes_raw(), private=private)
+def change(number: int, state: State) -> Proposal:
+    """Return a change that brings one organisation, planned on `state`."""
+    entry = Organisation(f"org-{number}", "school", False, Status.ACTIVE, f"School {number}", AT)
+    return propose(Registry(organisations={entry.id: entry}), state, why=f"change {number}")
 
 
-NODE_1, NODE_2 = _key(1), _key(2)
-TRUSTED = {node.id: node.public for node in (NODE_1, NODE_2)}
+def begin(store: RedisStore, *, changes: int = 1) -> State:
+    """Put the trust document in force, bring organisations until there are so many changes, and return it."""
+    make(store, TRUST)
+    for number in range(1, changes):
+        put(store, number)
+    return store.load()
 
 
-def draft(number: int, *, name: str = "School") -> Draft:
-    entry = Organisation(f"org-{number}", "school", False, Status.ACTIVE, f"{name} {number}", AT)
-    return draft_registry(
-        Registry(organisations={entry.id: entry}), who="admin-1", why=f"change {number}", at=AT
-    )
+def put(store: RedisStore, number: int) -> int:
+    """Append a change planned on what the store holds, and return the epoch."""
+    state = store.load()
+    return store.append(change(number, state), state.epoch)
 
 
 def fleet(url: str, *, copy: Path | None = None, base: Path | None = None) -> Fleet:
-    return Fleet(parse_redis_url(url, base=base or Path("/")), DOMAIN, TRUSTED, copy)
+    return Fleet(parse_redis_url(url, base=base or Path("/")), DOMAIN, TRUST, copy)
 
 
 @pytest.fixture
@@ -109,10 +111,9 @@ def test_what_was_done_to_the_stream_is_said_and_refused(server: RedisServer, ta
     """Deleted, trimmed, replaced or invented: load and follower name it, and both go on once it is mended."""
     commands, message = TAMPERINGS[tampering]
     with ExitStack() as stack:
-        store = stack.enter_context(RedisStore(fleet(server.url), signer=NODE_1))
-        for number in range(3):
-            store.append(draft(number), number)
-        state = store.load()
+        store = stack.enter_context(RedisStore(fleet(server.url), signer=NODE_A))
+        state = begin(store, changes=3)
+        later = change(9, state)
         follower = stack.enter_context(closing(store.follow(state)))
         kept = [(key, server.run("DUMP", key)) for key in (KEYS.log, KEYS.bodies)]
         if tampering == "log of another type":
@@ -125,14 +126,14 @@ def test_what_was_done_to_the_stream_is_said_and_refused(server: RedisServer, ta
         with pytest.raises(StateAstray):
             store.load()
         with pytest.raises(StateAstray):
-            store.append(draft(9), 3)
+            store.append(later, 3)
         for key, value in kept:
             server.run("DEL", key)
             server.run("RESTORE", key, 0, value)
 
         assert follower.poll(0.0) is None
         assert store.load() == state
-        assert store.append(draft(9), 3) == 4
+        assert store.append(later, 3) == 4
         update = follower.poll(0.0)
         assert update is not None
         assert update.state.epoch == 4
@@ -155,9 +156,8 @@ def test_an_altered_change_is_not_taken(
     server: RedisServer, field: str, value: bytes | None, message: str
 ) -> None:
     """Whatever of a stored change is altered, nobody reads it as a change."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
-        for number in range(3):
-            store.append(draft(number), number)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
+        begin(store, changes=3)
     _alter(server, 2, field, value)
 
     with RedisStore(fleet(server.url)) as reader, pytest.raises(StateAstray, match=message):
@@ -186,19 +186,19 @@ def _alter(server: RedisServer, epoch: int, field: str, value: bytes | None) -> 
 
 def test_what_is_appended_to_a_stream_with_deleted_entries_is_refused(server: RedisServer) -> None:
     """A deleted number is not given again by Redis; the message says how to mend that."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
+        begin(store)
         server.run("XDEL", KEYS.log, "1-0")
     with (
-        RedisStore(fleet(server.url), signer=NODE_1) as fresh,
+        RedisStore(fleet(server.url), signer=NODE_A) as fresh,
         pytest.raises(StateAstray, match=r"entries deleted by hand; delete .* registry republish"),
     ):
-        fresh.append(draft(1), 0)
+        fresh.append(propose(TRUST, State()), 0)
 
 
 def test_an_acknowledgement_that_policyd_did_not_write_is_refused(server: RedisServer) -> None:
     """Words of nodes are read strictly, too, under the node's own id."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
         empty = store.load()
         store.renew(Acknowledgement("node-1", empty.epoch, empty.chain_hash, 5, b"\1" * 64))
         words = server.run("HGET", KEYS.acknowledgements, "node-1")
@@ -218,10 +218,9 @@ def test_an_acknowledgement_that_policyd_did_not_write_is_refused(server: RedisS
 def test_a_node_keeps_what_it_gives_out(server: RedisServer, tmp_path: Path) -> None:
     """Changes are in the copy, signed as they were, before a follower gives them out."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(fleet(server.url), signer=NODE_2) as other, RedisStore(ours) as store:
+    with RedisStore(fleet(server.url), signer=NODE_B) as other, RedisStore(ours) as store:
         with closing(store.follow(store.load())) as follower:
-            other.append(draft(0), 0)
-            other.append(draft(1), 1)
+            begin(other, changes=2)
             update = follower.poll(5.0)
         assert update is not None
     copy = ours.open_copy()
@@ -239,10 +238,8 @@ def test_a_start_with_a_redis_that_is_behind_is_refused_until_it_is_given_the_ch
 ) -> None:
     """A node that remembers more than Redis does not start; its copy mends Redis, for others too."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(ours, signer=NODE_1) as store:
-        for number in range(4):
-            store.append(draft(number), number)
-        before = store.load()
+    with RedisStore(ours, signer=NODE_A) as store:
+        before = begin(store, changes=4)
     server.run("FLUSHALL")
 
     with (
@@ -261,12 +258,12 @@ def test_a_start_with_a_redis_that_is_behind_is_refused_until_it_is_given_the_ch
 def test_what_another_process_of_the_node_kept_counts(server: RedisServer, tmp_path: Path) -> None:
     """A change that a command of this node made, and Redis lost before the follower saw it, is missed."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(ours, signer=NODE_1) as command, RedisStore(ours) as store:
-        command.append(draft(0), 0)
+    with RedisStore(ours, signer=NODE_A) as command, RedisStore(ours) as store:
+        begin(command)
         kept = [(key, server.run("DUMP", key)) for key in (KEYS.log, KEYS.bodies)]
         with closing(store.follow(store.load())) as follower:
             assert follower.poll(0.0) is None
-            command.append(draft(1), 1)
+            put(command, 1)
             for key, value in kept:
                 server.run("RESTORE", key, 0, value, "REPLACE")
 
@@ -279,10 +276,10 @@ def test_what_another_process_of_the_node_kept_counts(server: RedisServer, tmp_p
 def test_republish_with_an_older_copy_changes_nothing(server: RedisServer, tmp_path: Path) -> None:
     """A node that knows less than Redis has nothing to send."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(ours, signer=NODE_1) as store:
-        store.append(draft(0), 0)
-    with RedisStore(fleet(server.url), signer=NODE_2) as other:
-        other.append(draft(1), 1)
+    with RedisStore(ours, signer=NODE_A) as store:
+        begin(store)
+    with RedisStore(fleet(server.url), signer=NODE_B) as other:
+        put(other, 1)
     done = republish(ours)
 
     assert (done.before, done.sent, done.own) == (2, (), 1)
@@ -291,46 +288,43 @@ def test_republish_with_an_older_copy_changes_nothing(server: RedisServer, tmp_p
 def test_two_histories_are_shown_and_nothing_is_sent(server: RedisServer, tmp_path: Path) -> None:
     """Two different changes with one number: the message has both, and Redis stays as it is."""
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(ours, signer=NODE_1) as store:
-        store.append(draft(0), 0)
-        store.append(draft(1), 1)
-        store.append(draft(2), 2)
-        with closing(store.follow(store.load())) as follower:
-            server.run("DEL", KEYS.log, KEYS.bodies)
-            with RedisStore(fleet(server.url), signer=NODE_2) as other:
-                other.append(draft(0, name="Other"), 0)
-            with pytest.raises(StateAstray, match="at epoch 1, but this node has applied change 3"):
-                follower.poll(0.0)
-            with RedisStore(fleet(server.url), signer=NODE_2) as other:
-                for number in (1, 2):
-                    other.append(draft(number), number)
-            with pytest.raises(StateAstray, match=r"another change 3 .* two histories"):
-                follower.poll(0.0)
-            with RedisStore(fleet(server.url), signer=NODE_2) as other:
-                other.append(draft(3), 3)
-            with pytest.raises(StateAstray, match=r"another change 3 .* two histories"):
-                follower.poll(0.0)
+    with (
+        RedisStore(ours, signer=NODE_A) as store,
+        closing(store.follow(begin(store, changes=3))) as follower,
+    ):
+        server.run("DEL", KEYS.log, KEYS.bodies)
+        with RedisStore(fleet(server.url), signer=NODE_B) as other:
+            begin(other)
+        with pytest.raises(StateAstray, match="at epoch 1, but this node has applied change 3"):
+            follower.poll(0.0)
+        with RedisStore(fleet(server.url), signer=NODE_B) as other:
+            for number in (1, 2):
+                put(other, number)
+        with pytest.raises(StateAstray, match=r"another change 3 .* two histories"):
+            follower.poll(0.0)
+        with RedisStore(fleet(server.url), signer=NODE_B) as other:
+            put(other, 3)
+        with pytest.raises(StateAstray, match=r"another change 3 .* two histories"):
+            follower.poll(0.0)
     kept = server.run("DUMP", KEYS.log)
     with pytest.raises(StateAstray, match="different changes 1, and nothing was sent") as caught:
         republish(ours)
 
     assert server.run("DUMP", KEYS.log) == kept
-    assert re.search(
-        r"in Redis: change 1, registry, asked by admin-1 .* admitted by node-2", str(caught.value)
-    )
-    assert re.search(r"here: +change 1, registry, asked by admin-1 .* admitted by node-1", str(caught.value))
+    said = str(caught.value)
+    assert re.search(r"in Redis: change 1, trust, asked by registrar-1 .* admitted by node-b", said)
+    assert re.search(r"here: +change 1, trust, asked by registrar-1 .* admitted by node-a", said)
 
 
 def test_a_copy_with_another_history_stops_the_start(server: RedisServer, tmp_path: Path) -> None:
     """The copy of another fleet, or of a lost branch, does not start on this Redis."""
     with (
         RedisServer(tmp_path / "elsewhere") as elsewhere,
-        RedisStore(fleet(elsewhere.url, copy=tmp_path / "copy.db"), signer=NODE_1) as store,
+        RedisStore(fleet(elsewhere.url, copy=tmp_path / "copy.db"), signer=NODE_A) as store,
     ):
-        store.append(draft(7), 0)
-    with RedisStore(fleet(server.url), signer=NODE_2) as other:
-        other.append(draft(0), 0)
-        other.append(draft(1), 1)
+        begin(store)
+    with RedisStore(fleet(server.url), signer=NODE_B) as other:
+        begin(other, changes=2)
 
     with (
         RedisStore(fleet(server.url, copy=tmp_path / "copy.db")) as store,
@@ -344,17 +338,17 @@ def test_a_copy_with_another_history_stops_the_start(server: RedisServer, tmp_pa
 
 def test_a_restarted_redis_is_used_again_without_a_restart_here(server: RedisServer) -> None:
     """The store and its follower find the new process, and what it kept, by themselves."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
+        later = change(1, begin(store))
         assert follower.poll(5.0) is not None
         before = store.continuity()
         server.kill()
-        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(draft(1), 1)):
+        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(later, 1)):
             with pytest.raises(NotServing, match=rf"{server.url} cannot be reached"):
                 ask()
         server.start()
 
-        assert store.append(draft(1), 1) == 2
+        assert store.append(later, 1) == 2
         update = follower.poll(5.0)
         assert update is not None
         assert update.state.epoch == 2
@@ -363,12 +357,12 @@ def test_a_restarted_redis_is_used_again_without_a_restart_here(server: RedisSer
 
 def test_an_append_right_after_a_restart_needs_no_second_attempt(server: RedisServer) -> None:
     """Connections that died unseen are replaced before anything is sent on them."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
+        later = change(1, begin(store))
         server.kill()
         server.start()
 
-        assert store.append(draft(1), 1) == 2
+        assert store.append(later, 1) == 2
 
 
 def test_changes_that_were_acknowledged_outlive_kills_of_redis(
@@ -383,14 +377,15 @@ def test_changes_that_were_acknowledged_outlive_kills_of_redis(
     told: dict[int, str] = {}
     wrong: list[BaseException] = []
 
-    def write(place: Fleet, node: SigningKey, first: int) -> None:
+    def write(place: Fleet, node: Key, first: int) -> None:
         number = first
         try:
             with RedisStore(place, signer=node) as store:
                 while not done.is_set():
                     try:
-                        change = draft(number)
-                        told[store.append(change, store.load().epoch)] = change.why
+                        state = store.load()
+                        proposal = change(number, state)
+                        told[store.append(proposal, state.epoch)] = proposal.draft.why
                         number += 2
                     except (NotServing, StateConflict):
                         number += 2
@@ -399,11 +394,13 @@ def test_changes_that_were_acknowledged_outlive_kills_of_redis(
             raise
 
     with RedisServer(tmp_path / "redis", "--appendfsync", "always") as server:
+        with RedisStore(fleet(server.url), signer=NODE_A) as store:
+            begin(store)
         threads = [
             threading.Thread(
                 target=write, args=(fleet(server.url, copy=tmp_path / f"copy-{number}.db"), node, number)
             )
-            for number, node in enumerate((NODE_1, NODE_2))
+            for number, node in enumerate((NODE_A, NODE_B))
         ]
         for thread in threads:
             thread.start()
@@ -420,7 +417,7 @@ def test_changes_that_were_acknowledged_outlive_kills_of_redis(
 
     assert wrong == []
     assert update is not None
-    have = {change.epoch: change.draft.why for change in update.changes}
+    have = {each.epoch: each.draft.why for each in update.changes}
     assert list(have) == list(range(1, len(have) + 1))
     assert {epoch: have.get(epoch) for epoch in told} == told
     assert len(set(have.values())) == len(have)
@@ -429,8 +426,8 @@ def test_changes_that_were_acknowledged_outlive_kills_of_redis(
 def test_a_stopped_redis_is_not_waited_for(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that hangs is left after the timeout, and works again when it goes on."""
     _patience(monkeypatch)
-    with RedisStore(fleet(server.url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
+        later = change(1, begin(store))
         follower.poll(5.0)
         os.kill(server.pid, signal.SIGSTOP)
         try:
@@ -443,14 +440,14 @@ def test_a_stopped_redis_is_not_waited_for(server: RedisServer, monkeypatch: pyt
             os.kill(server.pid, signal.SIGCONT)
 
         assert took_s < 3.0
-        assert store.append(draft(1), 1) == 2
+        assert store.append(later, 1) == 2
         assert follower.poll(5.0) is not None
 
 
 def test_a_redis_that_is_loading_is_waited_for(tmp_path: Path) -> None:
     """While it reads its file it says so, and the node says that."""
-    with RedisServer(tmp_path / "redis") as server, RedisStore(fleet(server.url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisServer(tmp_path / "redis") as server, RedisStore(fleet(server.url), signer=NODE_A) as store:
+        begin(store)
         with server.client() as client, client.pipeline(transaction=False) as together:
             for number in range(10_000):
                 together.set(f"other-{number}", "x")
@@ -477,13 +474,13 @@ def test_an_append_whose_answer_is_lost_is_made_once(
 ) -> None:
     """The change is found under its number, and is the only one."""
     _patience(monkeypatch)
-    with RedisStore(fleet(proxy.url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(proxy.url), signer=NODE_A) as store:
+        state = begin(store)
         proxy.lose(b"XADD")
 
-        assert store.append(draft(1), 1) == 2
+        assert store.append(change(1, state), 1) == 2
         proxy.mend()
-        assert store.append(draft(2), 2) == 3
+        assert put(store, 2) == 3
     assert server.run("XLEN", KEYS.log) == 3
 
 
@@ -492,17 +489,17 @@ def test_an_append_that_arrives_late_is_made_once(
 ) -> None:
     """What is not there yet may still come, so the caller is told that; who tries again finds it there."""
     _patience(monkeypatch)
-    with RedisStore(fleet(proxy.url), signer=NODE_1) as store, RedisStore(fleet(server.url)) as witness:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(proxy.url), signer=NODE_A) as store, RedisStore(fleet(server.url)) as witness:
+        held = change(1, begin(store))
         proxy.hold(b"XADD")
         with pytest.raises(NotServing, match=r"answer to change 2 was lost, .* may still come"):
-            store.append(draft(1), 1)
+            store.append(held, 1)
         assert witness.load().epoch == 1
         proxy.mend()
         wait_until(lambda: witness.load().epoch == 2, what="the change that was held back")
 
         with pytest.raises(StateConflict, match="plan it again"):
-            store.append(draft(1), 1)
+            store.append(held, 1)
         assert store.load().epoch == 2
 
 
@@ -512,20 +509,20 @@ def test_an_append_that_was_overtaken_while_its_answer_was_lost_says_so(
     """When another change took the number meanwhile, this one was not made and never will be."""
     _patience(monkeypatch, answer_s=1.0)
     ours, theirs = fleet(proxy.url), fleet(server.url)
-    with RedisStore(ours, signer=NODE_1) as store, RedisStore(theirs, signer=NODE_2) as other:
-        store.append(draft(0), 0)
+    with RedisStore(ours, signer=NODE_A) as store, RedisStore(theirs, signer=NODE_B) as other:
+        state = begin(store)
         proxy.hold(b"XADD")
         outcome: list[Exception] = []
 
         def append() -> None:
             try:
-                store.append(draft(1), 1)
+                store.append(change(1, state), 1)
             except PolicydError as error:
                 outcome.append(error)
 
         thread = threading.Thread(target=append)
         thread.start()
-        other.append(draft(2), 1)
+        other.append(change(2, state), 1)
         thread.join(20.0)
         proxy.mend()
 
@@ -536,16 +533,16 @@ def test_an_append_that_was_overtaken_while_its_answer_was_lost_says_so(
 
 def test_a_cut_connection_is_made_again(server: RedisServer, proxy: Proxy) -> None:
     """Cut in the middle of waiting: the follower says so, and goes on when the way is free."""
-    with RedisStore(fleet(proxy.url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(proxy.url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
+        begin(store)
         assert follower.poll(5.0) is not None
         cutter = threading.Timer(0.3, proxy.cut)
         cutter.start()
         with pytest.raises(NotServing, match="cannot be reached"):
             follower.poll(20.0)
         cutter.join()
-        with RedisStore(fleet(server.url), signer=NODE_2) as other:
-            other.append(draft(1), 1)
+        with RedisStore(fleet(server.url), signer=NODE_B) as other:
+            put(other, 1)
         with pytest.raises(NotServing):
             follower.poll(0.0)
         proxy.mend()
@@ -565,13 +562,14 @@ def test_a_failover_that_lost_a_change_is_refused_until_it_is_sent_again(tmp_pat
         )
         proxy = stack.enter_context(Proxy(primary.port))
         ours = fleet(proxy.url, copy=tmp_path / "copy.db")
-        store = stack.enter_context(RedisStore(ours, signer=NODE_1))
-        store.append(draft(0), 0)
+        store = stack.enter_context(RedisStore(ours, signer=NODE_A))
+        begin(store)
         wait_until(lambda: replica.run("XLEN", KEYS.log) == 1, what="the replica")
         follower = stack.enter_context(closing(store.follow(store.load())))
         continuity = store.continuity()
         between.cut()
-        store.append(draft(1), 1)
+        put(store, 1)
+        later = change(2, store.load())
         assert follower.poll(5.0) is not None
         primary.kill()
 
@@ -579,14 +577,14 @@ def test_a_failover_that_lost_a_change_is_refused_until_it_is_sent_again(tmp_pat
         with pytest.raises(NotServing, match="is a replica"):
             store.load()
         replica.run("REPLICAOF", "NO", "ONE")
-        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(draft(2), 2)):
+        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(later, 2)):
             with pytest.raises(StateAstray, match="at epoch 1, but this node has applied change 2"):
                 ask()
         assert store.continuity() != continuity
         assert [change.epoch for change in republish(ours).sent] == [2]
 
         assert follower.poll(0.0) is None
-        assert store.append(draft(2), 2) == 3
+        assert store.append(later, 2) == 3
 
 
 def test_a_failover_that_went_on_without_a_change_stops_every_node_that_has_it(tmp_path: Path) -> None:
@@ -595,14 +593,14 @@ def test_a_failover_that_went_on_without_a_change_stops_every_node_that_has_it(t
         primary = stack.enter_context(RedisServer(tmp_path / "primary"))
         replica = stack.enter_context(RedisServer(tmp_path / "replica"))
         proxy = stack.enter_context(Proxy(primary.port))
-        store = stack.enter_context(RedisStore(fleet(proxy.url, copy=tmp_path / "copy.db"), signer=NODE_1))
+        store = stack.enter_context(RedisStore(fleet(proxy.url, copy=tmp_path / "copy.db"), signer=NODE_A))
         replica.run("REPLICAOF", "127.0.0.1", primary.port)
-        store.append(draft(0), 0)
+        begin(store)
         wait_until(lambda: replica.run("XLEN", KEYS.log) == 1, what="the replica")
         replica.run("REPLICAOF", "NO", "ONE")
-        store.append(draft(1), 1)
-        with RedisStore(fleet(replica.url), signer=NODE_2) as other:
-            other.append(draft(2), 1)
+        put(store, 1)
+        with RedisStore(fleet(replica.url), signer=NODE_B) as other:
+            put(other, 2)
         proxy.turn_to(replica.port)
 
         with pytest.raises(StateAstray, match=r"another change 2 .* two histories"):
@@ -636,8 +634,8 @@ def test_sentinels_lead_to_the_primary_and_to_the_next_one(
     """When the primary dies, store and follower find whoever took over; nobody is restarted."""
     primary, replica, sentinel = sentinels
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/npd"
-    with RedisStore(fleet(url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
+        later = change(1, begin(store))
         assert follower.poll(5.0) is not None
         wait_until(lambda: replica.run("XLEN", KEYS.log) == 1, what="the replica")
         primary.kill()
@@ -646,7 +644,7 @@ def test_sentinels_lead_to_the_primary_and_to_the_next_one(
         def recovered() -> bool:
             try:
                 follower.poll(0.0)
-                return store.append(draft(1), 1) == 2
+                return store.append(later, 1) == 2
             except NotServing as error:
                 refused.add(type(error))
                 return False
@@ -665,14 +663,14 @@ def test_a_deposed_primary_is_left_even_if_it_still_answers(
     _, replica, sentinel = sentinels
     monkeypatch.setattr(redis_link, "_SENTINELS_EVERY_S", 0.0)
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/npd"
-    with RedisStore(fleet(url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(url), signer=NODE_A) as store:
+        begin(store)
         wait_until(lambda: replica.run("XLEN", KEYS.log) == 1, what="the replica")
         # The sentinel now hears of another primary, while the old one goes on as before.
         sentinel.run("SENTINEL", "REMOVE", "npd")
         replica.run("REPLICAOF", "NO", "ONE")
-        with RedisStore(fleet(replica.url), signer=NODE_2) as other:
-            other.append(draft(1), 1)
+        with RedisStore(fleet(replica.url), signer=NODE_B) as other:
+            put(other, 1)
         sentinel.run("SENTINEL", "MONITOR", "npd", "127.0.0.1", replica.port, 1)
 
         assert store.load().epoch == 2
@@ -692,13 +690,13 @@ def test_no_sentinel_in_reach_is_said(tmp_path: Path) -> None:
 
 def test_a_redis_that_evicts_is_refused_at_start_and_later(server: RedisServer) -> None:
     """Eviction takes seals away; it is looked for each time, and its end is seen, too."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
+        later = change(1, begin(store))
         server.run("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         for ask in (
             store.load,
             lambda: follower.poll(0.0),
-            lambda: store.append(draft(1), 1),
+            lambda: store.append(later, 1),
             store.continuity,
         ):
             with pytest.raises(StateUnfit, match=r"may evict .* allkeys-lru.* noeviction"):
@@ -706,7 +704,7 @@ def test_a_redis_that_evicts_is_refused_at_start_and_later(server: RedisServer) 
         server.run("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
         assert follower.poll(0.0) is not None
-        assert store.append(draft(1), 1) == 2
+        assert store.append(later, 1) == 2
 
 
 def test_a_redis_too_small_for_the_largest_change_is_refused(server: RedisServer) -> None:
@@ -718,26 +716,27 @@ def test_a_redis_too_small_for_the_largest_change_is_refused(server: RedisServer
 
 def test_a_redis_without_memory_takes_nothing_in_part(server: RedisServer) -> None:
     """Out of memory: no body without its entry and no entry without its body."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
-        store.append(draft(0), 0)
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
+        later = change(1, begin(store))
         server.run("CONFIG", "SET", "maxmemory", 1)
         with pytest.raises(NotServing, match=r"out of memory .* raise maxmemory"):
-            store.append(draft(1), 1)
+            store.append(later, 1)
         server.run("CONFIG", "SET", "maxmemory", 0)
 
         assert (server.run("XLEN", KEYS.log), server.run("HLEN", KEYS.bodies)) == (1, 1)
-        assert store.append(draft(1), 1) == 2
+        assert store.append(later, 1) == 2
 
 
 def test_a_redis_without_its_replicas_says_so(server: RedisServer) -> None:
     """`min-replicas-to-write` refuses a change at once, and it was not made."""
-    with RedisStore(fleet(server.url), signer=NODE_1) as store:
+    with RedisStore(fleet(server.url), signer=NODE_A) as store:
+        first = propose(TRUST, State())
         server.run("CONFIG", "SET", "min-replicas-to-write", 1)
         with pytest.raises(NotServing, match="too few replicas"):
-            store.append(draft(0), 0)
+            store.append(first, 0)
         server.run("CONFIG", "SET", "min-replicas-to-write", 0)
 
-        assert store.append(draft(0), 0) == 1
+        assert store.append(first, 0) == 1
 
 
 @pytest.mark.parametrize("ahead_ms", [2_500, -2_500])
@@ -746,14 +745,15 @@ def test_a_node_whose_clock_is_far_from_redis_does_not_go_on(
 ) -> None:
     """More than 2 s apart in either direction, and no answer; less is no matter."""
     real = clock.now
-    with RedisStore(fleet(server.url), signer=NODE_1) as store, closing(store.follow(State())) as follower:
+    first = propose(TRUST, State())
+    with RedisStore(fleet(server.url), signer=NODE_A) as store, closing(store.follow(State())) as follower:
         monkeypatch.setattr(clock, "now", lambda: real() + ahead_ms)
-        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(draft(0), 0)):
+        for ask in (store.load, lambda: follower.poll(0.0), lambda: store.append(first, 0)):
             with pytest.raises(StateUnfit, match=r"clocks of this node and of .* 2\.[45] s apart"):
                 ask()
         monkeypatch.setattr(clock, "now", lambda: real() + ahead_ms * 3 // 5)
 
-        assert store.append(draft(0), 0) == 1
+        assert store.append(first, 0) == 1
 
 
 def test_the_largest_change_goes_through(server: RedisServer, tmp_path: Path) -> None:
@@ -764,15 +764,17 @@ def test_the_largest_change_goes_through(server: RedisServer, tmp_path: Path) ->
         )
         for number in range(32_000)
     }
-    large = draft_registry(Registry(organisations=organisations), who="admin-1", why="all at once", at=AT)
-    assert 15 << 20 < len(large.body) < 16 << 20
     ours = fleet(server.url, copy=tmp_path / "copy.db")
-    with RedisStore(ours, signer=NODE_1) as store, closing(store.follow(State())) as follower:
-        assert store.append(large, 0) == 1
-        update = follower.poll(20.0)
+    with RedisStore(ours, signer=NODE_A) as store:
+        state = begin(store)
+        large = propose(Registry(organisations=organisations), state, why="all at once")
+        assert 15 << 20 < len(large.draft.body) < 16 << 20
+        with closing(store.follow(state)) as follower:
+            assert store.append(large, 1) == 2
+            update = follower.poll(20.0)
 
         assert update is not None
-        assert update.changes[0].draft == large
+        assert update.changes[0].proposal == large
         assert store.load() == update.state
 
 
@@ -793,19 +795,20 @@ def test_a_password_is_read_from_its_file_at_each_connection(
     secret = _write_secret(tmp_path / "secret", "wrong-" + SECRET)
     with RedisServer(tmp_path / "redis", "--requirepass", SECRET, password=SECRET) as server:
         place = fleet(f"{server.url}?password_file=secret", base=tmp_path)
-        with RedisStore(place, signer=NODE_1) as store:
+        with RedisStore(place, signer=NODE_A) as store:
             with pytest.raises(NotServing, match="refuses user `default` or its password") as caught:
                 store.load()
             _write_secret(secret, SECRET)
-            assert store.append(draft(0), 0) == 1
+            state = begin(store)
+            assert state.epoch == 1
             secret.unlink()
-            assert store.append(draft(1), 1) == 2
+            assert store.append(change(1, state), 1) == 2
             server.kill()
             server.start()
             with pytest.raises(NotServing, match="cannot be asked now: cannot read the password"):
                 store.load()
             _write_secret(secret, SECRET)
-            assert store.append(draft(2), 2) == 3
+            assert put(store, 2) == 3
             secret.unlink()
             said = [str(caught.value), repr(caught.value), repr(place), str(place.url), caplog.text]
         with pytest.raises(ConfigError, match="cannot read the password"):
@@ -821,9 +824,9 @@ def test_a_password_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("POLICYD_TEST_SECRET", SECRET)
     with (
         RedisServer(tmp_path / "redis", "--requirepass", SECRET, password=SECRET) as server,
-        RedisStore(fleet(f"{server.url}?password_env=POLICYD_TEST_SECRET"), signer=NODE_1) as store,
+        RedisStore(fleet(f"{server.url}?password_env=POLICYD_TEST_SECRET"), signer=NODE_A) as store,
     ):
-        assert store.append(draft(0), 0) == 1
+        assert begin(store).epoch == 1
 
 
 def _documented_rules() -> list[str]:
@@ -841,9 +844,9 @@ def test_the_documented_rules_of_the_user_are_enough_and_no_more(server: RedisSe
     url = f"redis://policyd@127.0.0.1:{server.port}?password_file=secret"
     with ExitStack() as stack:
         place = fleet(url, base=tmp_path, copy=tmp_path / "copy.db")
-        store = stack.enter_context(RedisStore(place, signer=NODE_1))
+        store = stack.enter_context(RedisStore(place, signer=NODE_A))
         follower = stack.enter_context(closing(store.follow(store.load())))
-        store.append(draft(0), 0)
+        begin(store)
         update = follower.poll(5.0)
         assert update is not None
         state = update.state
@@ -867,11 +870,11 @@ def test_the_documented_rules_of_the_user_are_enough_and_no_more(server: RedisSe
 
 
 def _do_everything(place: Fleet) -> None:
-    with RedisStore(place, signer=NODE_1) as store:
-        epoch = store.load().epoch
-        with closing(store.follow(store.load())) as follower:
+    with RedisStore(place, signer=NODE_A) as store:
+        state = store.load()
+        with closing(store.follow(state)) as follower:
             follower.poll(0.5)
-        store.append(draft(epoch), epoch)
+        store.append(change(state.epoch, state), state.epoch)
         store.acknowledgements()
 
 
@@ -898,8 +901,8 @@ def test_tls_is_verified_against_the_authority_that_is_named(
     (tmp_path / "ca.pem").write_bytes(authority.certificate_pem)
     (tmp_path / "other.pem").write_bytes(create_authority(DOMAIN, now=clock.now()).certificate_pem)
     with Proxy(server.port, tls=_tls_front(authority, tmp_path)) as front:
-        with RedisStore(fleet(f"{front.url}?ca=ca.pem", base=tmp_path), signer=NODE_1) as store:
-            assert store.append(draft(0), 0) == 1
+        with RedisStore(fleet(f"{front.url}?ca=ca.pem", base=tmp_path), signer=NODE_A) as store:
+            assert begin(store).epoch == 1
         refused = {
             f"{front.url}?ca=other.pem": "cannot be reached: .*certificate",
             front.url: "cannot be reached: .*certificate",

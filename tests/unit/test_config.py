@@ -331,4 +331,4 @@ def test_the_state_is_embedded_or_in_a_redis(tmp_path: Path) -> None:
     (mistake,) = mistakes(tmp_path, TEXT + 'state: "redis://u:secret@redis.test"\n')
     assert "holds a password" in mistake
     assert ":secret" not in mistake
-    assert "policyd.yaml:11:" in mistake
+    assert "policyd.yaml:10:" in mistake

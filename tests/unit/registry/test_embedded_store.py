@@ -302,7 +302,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def _changes(path: Path, numbers: list[int]) -> tuple[Change, ...]:
-    """Return the changes of a new store, one for each number."""
+    """Return the changes of a new store: a trust document, and one that brings an organisation a number."""
     with _open(path) as store, closing(store.follow(State())) as follower:
         make(store, TRUST, change_id="the-first")
         for number in numbers:
@@ -320,27 +320,28 @@ def test_changes_of_another_store_are_kept_as_they_were_signed(tmp_path: Path) -
         copy.keep(changes)
         copy.keep(changes[1:])
 
-        assert copy.highest() == 3
+        assert copy.highest() == 4
         assert copy.load().chain_hash == changes[-1].chain_hash
 
 
 def test_changes_that_do_not_fit_the_copy_are_not_kept(tmp_path: Path) -> None:
     """A gap, another history or another change under one number: refused, and nothing of them is stored."""
     ours, theirs = _changes(tmp_path / "a" / "s.db", [1, 2]), _changes(tmp_path / "b" / "s.db", [1, 7, 8])
+    assert ours[:2] == theirs[:2]
     with _open(tmp_path / "c" / "state.db") as copy:
         with pytest.raises(StateCorrupt, match="change 2 does not follow from this node's own copy"):
             copy.keep(ours[1:])
         copy.keep(ours)
-        with pytest.raises(StateCorrupt, match="own copy has another change 2; two histories"):
-            copy.keep(theirs[1:])
-        with pytest.raises(StateCorrupt, match="change 3 does not follow"):
+        with pytest.raises(StateCorrupt, match="own copy has another change 3; two histories"):
             copy.keep(theirs[2:])
+        with pytest.raises(StateCorrupt, match="change 4 does not follow"):
+            copy.keep(theirs[3:])
         three = _changes(tmp_path / "d" / "s.db", [1, 2, 3])
         with pytest.raises(StateCorrupt):
-            copy.keep([three[2], theirs[1]])
+            copy.keep([three[3], theirs[2]])
 
-        assert copy.highest() == 2
-        assert copy.load().chain_hash == ours[1].chain_hash
+        assert copy.highest() == 3
+        assert copy.load().chain_hash == ours[2].chain_hash
 
 
 def test_an_acknowledgement_in_the_file_is_read_strictly(tmp_path: Path) -> None:
