@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-
-from policyd.config import Config, parse_state, read_config
 
 DEFAULT_DATA = Path(".policyd")
 DEFAULT_POLICY = Path("policies/npd")
@@ -32,23 +29,7 @@ policy_option = click.option(
     show_default=True,
     help="Directory of the policy set.",
 )
-state_option = click.option(
-    "--state",
-    "state_url",
-    metavar="URL",
-    help="Where the state is, in place of what policyd.yaml says: redis://..., or embedded.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-
-
-def config_of(data: Path, state_url: str | None) -> Config:
-    """Read the configuration of a node, with the state where ``--state`` says.
-
-    Raises:
-        ConfigError, SourceError: as `read_config` and `parse_state`.
-    """
-    config = read_config(data)
-    return config if state_url is None else replace(config, redis=parse_state(state_url, data=data))
 
 
 def read_text(path: Path) -> str:

@@ -10,13 +10,11 @@ import click
 
 from policyd.cli.exits import Commands
 from policyd.cli.options import (
-    config_of,
     data_option,
     json_option,
     print_json,
     read_text,
     safe,
-    state_option,
 )
 from policyd.cli.registry_trust import admin_key_command, trust_command
 from policyd.cli.signing import (
@@ -30,6 +28,7 @@ from policyd.cli.signing import (
     signing_options,
     why_option,
 )
+from policyd.cli.state_place import config_of, state_option
 from policyd.errors import ConfigError
 from policyd.model import Registry, Status
 from policyd.policy.reader import nearest

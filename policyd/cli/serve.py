@@ -10,9 +10,10 @@ from types import FrameType
 
 import click
 
-from policyd.cli.options import config_of, data_option, policy_option, state_option
+from policyd.cli.options import data_option, policy_option
 from policyd.cli.progress import progress_on_stderr
 from policyd.cli.signals import wait_for_signal
+from policyd.cli.state_place import config_of, state_option
 from policyd.config import DEFAULT_ADDRESS
 from policyd.devsetup import put_in_force, set_up
 from policyd.errors import ConfigError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,10 +17,11 @@ from click.testing import CliRunner
 from support.redis import RedisServer, wait_until
 from support.server import POLICY, Process, Site, make_site, registry_text, serving, stub
 
+from fleet.harness import introduced, join
 from policyd import clock
 from policyd.cli import main
 from policyd.config import FILE, read_config
-from policyd.devsetup import set_up
+from policyd.devsetup import put_in_force, set_up
 from policyd.errors import StateAstray
 from policyd.registry.redis_script import Keys
 from policyd.registry.redis_url import parse_redis_url
@@ -32,7 +34,7 @@ KEYS = Keys.of("policyd.test")
 
 @dataclass(frozen=True)
 class FleetOfTwo:
-    """A Redis, and two nodes with data directories of their own that trust each other."""
+    """A Redis, and two nodes with data directories of their own and one trust document."""
 
     redis: RedisServer
     first: Site
@@ -43,22 +45,19 @@ class FleetOfTwo:
 def two(tmp_path: Path) -> Iterator[FleetOfTwo]:
     """Return a fleet whose registry began on one host and was republished to Redis."""
     with RedisServer(tmp_path / "redis") as redis:
-        first = make_site(tmp_path / "first")
-        second = Site(set_up(tmp_path / "second", policy=first.config.policy, address="127.0.0.1:0"))
-        trusted = {**first.config.trusted_nodes, **second.config.trusted_nodes}
-        url = parse_redis_url(redis.url, base=tmp_path)
-        first, second = (
-            Site(replace(site.config, trusted_nodes=trusted, redis=url)) for site in (first, second)
-        )
-        second = Site(replace(second.config, node="node-2"))
+        alone = Site(set_up(tmp_path / "node-1", policy=POLICY, address="127.0.0.1:0"))
+        first, second = introduced([alone, join(alone, tmp_path / "node-2")])
+        put_in_force(first.config)
+        first.apply(registry_text())
         for site in (first, second):
-            lines = [f'  "{name}": "{key.hex()}"' for name, key in trusted.items()]
-            text = (site.data / FILE).read_text("utf-8").split("trusted_nodes:")[0]
-            text += "\n".join(["trusted_nodes:", *lines, f'state: "{redis.url}"', ""])
-            (site.data / FILE).write_text(text, "utf-8")
+            with (site.data / FILE).open("a", encoding="utf-8") as settings:
+                settings.write(f'state: "{redis.url}"\n')
+        first, second = (Site(read_config(site.data)) for site in (first, second))
         done = CliRunner().invoke(main, ["registry", "republish", "--data", str(first.data)])
         assert done.exit_code == 0, done.output
-        assert "sent change 1: registry" in done.output
+        assert re.findall(r"^sent change ([0-9]+: \w+)", done.output, re.MULTILINE) == [
+            *("1: trust", "2: activation", "3: registry"),
+        ]
         yield FleetOfTwo(redis, first, second)
 
 
