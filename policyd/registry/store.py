@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from policyd.model import Registry
 from policyd.policy.load import collection_off
 from policyd.policy.progress import Progress, silent
 from policyd.registry.change import GENESIS, Change, State, admit, apply_change, extend, judge
+from policyd.registry.change_table import changes_after, changes_from, highest, insert, stored
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
-from policyd.registry.draft import AdminSignature, ChangeKind, Draft, Proposal, Signer, read_body
-from policyd.registry.entry import is_dated
+from policyd.registry.draft import Proposal, Signer, read_body
 from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
 from policyd.registry.state import merge
 from policyd.registry.trust import Trust
@@ -27,21 +25,7 @@ from policyd.sqlite import transaction
 
 POLL_INTERVAL_S = 0.02
 
-_SELECT_ONE = """
-    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
-    FROM change WHERE epoch = ?
-"""
-_SELECT_AFTER = """
-    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
-    FROM change WHERE epoch > ? ORDER BY epoch
-"""
 _ACKNOWLEDGE = "INSERT OR REPLACE INTO acknowledgement (node, words) VALUES (?, ?)"
-_INSERT = """
-    INSERT INTO change
-    (epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_SIGNATURE = re.compile(r"([0-9a-f]{16}):([0-9a-f]{128})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +137,8 @@ class EmbeddedStore:
         """
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN"), collection_off():
-                (last,) = connection.execute("SELECT ifnull(max(epoch), 0) FROM change").fetchone()
-                changes = _told(_changes_after(connection, State()), last, self._progress)
+                last = highest(connection)
+                changes = _told(changes_after(connection, State()), last, self._progress)
                 self._known = extend(State(), changes)
             return self._known
 
@@ -166,8 +150,7 @@ class EmbeddedStore:
             NotServing: the file cannot be read now.
         """
         with self._lock, self._database.use() as connection:
-            for row in connection.execute(_SELECT_AFTER, (after_epoch,)):
-                yield _change(row)
+            yield from changes_from(connection, after_epoch)
 
     def append(self, proposal: Proposal, expected_epoch: int) -> int:
         """Admit a change if the newest one is `expected_epoch`; it is durable when this returns its number.
@@ -189,7 +172,7 @@ class EmbeddedStore:
         content = read_body(proposal.draft)
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN IMMEDIATE"):
-                self._known = extend(self._known, _changes_after(connection, self._known))
+                self._known = extend(self._known, changes_after(connection, self._known))
                 state = check_trust(self._known, self._trust)
                 if state.epoch != expected_epoch:
                     raise StateConflict(
@@ -203,7 +186,7 @@ class EmbeddedStore:
                         raise RegistryError(faults)
                 change = admit(proposal, state=state, node=self._node, signer=self._signer)
                 after = apply_change(change, content, state=state)
-                _insert(connection, change)
+                insert(connection, change)
             self._known = after
             return after.epoch
 
@@ -224,19 +207,19 @@ class EmbeddedStore:
         """
         with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
             for change in changes:
-                if _stored(connection, change.epoch) == change:
+                if stored(connection, change.epoch) == change:
                     continue
-                before = _stored(connection, change.epoch - 1)
+                before = stored(connection, change.epoch - 1)
                 if change.previous != (before.chain_hash if before else GENESIS):
                     raise StateCorrupt(
                         f"change {change.epoch} does not follow from this node's own copy of the changes"
                     )
-                if _stored(connection, change.epoch) is not None:
+                if stored(connection, change.epoch) is not None:
                     raise StateCorrupt(
                         f"this node's own copy has another change {change.epoch}; two histories:"
                         " `policyd registry republish` shows both"
                     )
-                _insert(connection, change)
+                insert(connection, change)
 
     def highest(self) -> int:
         """Return the number of the newest change here, 0 when there is none; nothing is verified.
@@ -245,7 +228,7 @@ class EmbeddedStore:
             StateCorrupt, NotServing: as `load`.
         """
         with self._lock, self._database.use() as connection:
-            return _highest(connection)
+            return highest(connection)
 
     def renew(self, acknowledgement: Acknowledgement) -> Renewal:
         """Keep an acknowledgement, in one step with the comparison: only if it names the head.
@@ -256,8 +239,8 @@ class EmbeddedStore:
         """
         words = acknowledgement_bytes(acknowledgement)
         with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
-            epoch = _highest(connection)
-            newest = _stored(connection, epoch)
+            epoch = highest(connection)
+            newest = stored(connection, epoch)
             chain_hash = newest.chain_hash if newest else GENESIS
             accepted = (epoch, chain_hash) == (acknowledgement.epoch, acknowledgement.chain_hash)
             if accepted:
@@ -327,7 +310,7 @@ class EmbeddedFollower:
                 version: int = connection.execute("PRAGMA data_version").fetchone()[0]
                 if version != self._seen:
                     with transaction(connection, "BEGIN"):
-                        changes = tuple(_changes_after(connection, self._state))
+                        changes = tuple(changes_after(connection, self._state))
                     # Every renewal of a lease is a commit, too; a registry is not copied for that.
                     if changes:
                         self._state = check_trust(extend(self._state, changes), self._trust)
@@ -385,51 +368,3 @@ def _told(changes: Iterator[Change], last: int, progress: Progress) -> Iterator[
     for change in changes:
         yield change
         progress("reading changes of state", change.epoch, last)
-
-
-def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
-    """Yield the changes after `state`, in order; the caller holds a transaction."""
-    if state.epoch:
-        stored = _stored(connection, state.epoch)
-        if stored is None or stored.chain_hash != state.chain_hash:
-            raise StateCorrupt(
-                f"change {state.epoch} is no longer the one that was applied; restore the state"
-            )
-    for row in connection.execute(_SELECT_AFTER, (state.epoch,)):
-        yield _change(row)
-
-
-def _highest(connection: sqlite3.Connection) -> int:
-    epoch: int = connection.execute("SELECT coalesce(max(epoch), 0) FROM change").fetchone()[0]
-    return epoch
-
-
-def _stored(connection: sqlite3.Connection, epoch: int) -> Change | None:
-    row = connection.execute(_SELECT_ONE, (epoch,)).fetchone()
-    return None if row is None else _change(row)
-
-
-def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes, str, str, bytes]) -> Change:
-    epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature = row
-    if kind not in set(ChangeKind) or not is_dated(at):
-        raise StateCorrupt(f"change {epoch} has a kind or date that no policyd of this format writes")
-    draft = Draft(ChangeKind(kind), body, who=who, why=why, at=at, change_id=change_id, planned_on=planned_on)
-    found = []
-    for word in signatures.split():
-        match = _SIGNATURE.fullmatch(word)
-        if match is None:
-            raise StateCorrupt(f"change {epoch} has signatures that no policyd of this format writes")
-        found.append(AdminSignature(match[1], bytes.fromhex(match[2])))
-    return Change(epoch, previous, draft, tuple(found), node=node, signature=signature)
-
-
-def _insert(connection: sqlite3.Connection, change: Change) -> None:
-    draft = change.draft
-    signatures = " ".join(f"{each.key_id}:{each.signature.hex()}" for each in change.signatures)
-    connection.execute(
-        _INSERT,
-        (
-            *(change.epoch, change.previous, draft.kind.value, draft.body, draft.who, draft.why, draft.at),
-            *(draft.change_id, draft.planned_on, signatures, change.node, change.signature),
-        ),
-    )

@@ -149,8 +149,9 @@ def test_what_was_done_to_the_stream_is_said_and_refused(server: RedisServer, ta
         ("chain", b"ab" * 32, "change 2 .* is not stored as policyd stores it"),
         ("extra", b"x", "change 2 .* is not stored as policyd stores it"),
         ("signature", b"", "change 2 does not bear the signature"),
+        ("signatures", b"", "change 2 is not to be applied: .*organisation `org-1` is new"),
     ],
-    ids=["body", "no body", "empty head", "other head", "chain", "extra field", "signature"],
+    ids=["body", "no body", "empty head", "other head", "chain", "extra field", "signature", "approval"],
 )
 def test_an_altered_change_is_not_taken(
     server: RedisServer, field: str, value: bytes | None, message: str
@@ -170,11 +171,14 @@ def _alter(server: RedisServer, epoch: int, field: str, value: bytes | None) -> 
         entries = client.xrange(KEYS.log)
         client.delete(KEYS.log)
         for entry_id, fields in entries:
-            if entry_id == f"{epoch}-0".encode() and field not in ("body", "signature"):
+            if entry_id == f"{epoch}-0".encode() and field not in ("body", "signature", "signatures"):
                 fields[field.encode()] = value
-            if entry_id == f"{epoch}-0".encode() and field == "signature":
-                change = read_change(fields[b"change"], client.hget(KEYS.bodies, str(epoch)))
-                forged = replace(change, signature=bytes(64))
+            if entry_id == f"{epoch}-0".encode() and field in ("signature", "signatures"):
+                found = read_change(fields[b"change"], client.hget(KEYS.bodies, str(epoch)))
+                forged = replace(found, signature=bytes(64))
+                if field == "signatures":  # a node that orders what nobody has approved
+                    forged = replace(found, signatures=found.signatures[:1])
+                    forged = replace(forged, signature=NODE_A.sign(forged.order))
                 fields.update({b"change": head_bytes(forged), b"chain": forged.chain_hash.hex().encode()})
             client.xadd(KEYS.log, fields, id=entry_id)
         if field == "body" and value is None:
