@@ -23,7 +23,9 @@ from policyd.cli import main
 from policyd.config import FILE, read_config
 from policyd.devsetup import put_in_force, set_up
 from policyd.errors import StateAstray
+from policyd.registry.draft import ChangeKind
 from policyd.registry.redis_script import Keys
+from policyd.registry.redis_store import Fleet, RedisStore
 from policyd.registry.redis_url import parse_redis_url
 from policyd.server import Server
 from policyd.service import node as node_module
@@ -189,6 +191,28 @@ def test_serve_takes_the_place_of_the_state_from_its_command_line(tmp_path: Path
 
     assert sent.exit_code == 0
     assert f"in {redis.url};" in line
+
+
+def test_a_whole_state_begins_where_the_command_line_says(tmp_path: Path) -> None:
+    """Trust document, policy set and registry each go to the Redis of `--state`, not beside it."""
+    config = set_up(tmp_path / "data", policy=POLICY, address="127.0.0.1:0")
+    text = tmp_path / "registry.yaml"
+    text.write_text(registry_text(), "utf-8")
+    asked: dict[ChangeKind, tuple[list[str], str]] = {
+        ChangeKind.TRUST: (["registry", "trust"], "registrar-1"),
+        ChangeKind.ACTIVATION: (["policy", "activate"], "policy-author-1"),
+        ChangeKind.REGISTRY: (["registry", "apply", str(text)], "registrar-1"),
+    }
+    with RedisServer(tmp_path / "redis") as redis:
+        shared = ["--data", str(config.data), "--state", redis.url, "--approve", "approver-1", "--yes"]
+        for command, asker in asked.values():
+            done = CliRunner().invoke(main, [*command, *shared, "--as", asker, "--why", "a test"])
+            assert done.exit_code == 0, done.output
+        fleet = Fleet(parse_redis_url(redis.url, base=tmp_path), config.trust_domain, config.trust)
+        with RedisStore(fleet) as store:
+            kinds = [change.draft.kind for change in store.changes(0)]
+
+    assert kinds == list(asked)
 
 
 def test_a_redis_that_may_not_be_used_ends_a_command_with_no_decision(two: FleetOfTwo) -> None:
