@@ -217,3 +217,58 @@ def test_years_that_give_the_same_fields_share_one_mask(policy: PolicySet) -> No
     compiled = tiny.snapshot(policy).agreements["AG-1"]
 
     assert len({id(mask) for mask in compiled.by_year.values()} | {id(compiled.fields)}) == 1
+
+
+def without(registry: Registry, section: str, *names: str) -> Registry:
+    """Return a registry less some entries."""
+    left = {name: entry for name, entry in getattr(registry, section).items() if name not in names}
+    return replace(registry, **{section: left})
+
+
+def test_each_kind_of_step_is_followed(policy: PolicySet) -> None:
+    """Entries that come, change, clash, part and go, one step at a time: as if built from the whole."""
+    base = tiny.registry(tiny.requester("researcher-2"), tiny.data_service("svc-2"), tiny.agreement("AG-2"))
+    second = tiny.accreditation("ACC-2", from_at=tiny.at("2024-06-01"))
+    clash = tiny.requester("researcher-2", subject="researcher-1")
+    same = replace(tiny.data_service("svc-2"), spiffe_id="spiffe://test/svc-secure")
+    steps = [
+        base,
+        replace(base, accreditations={**base.accreditations, "ACC-2": second}),
+        replace(base, accreditations={"ACC-2": second}),
+        replace(base, accreditations={"ACC-2": replace(second, from_at=tiny.at("2025-06-01"))}),
+        replace(base, accreditations={}),
+        replace(base, requesters={**base.requesters, "researcher-2": clash}),
+        without(base, "requesters", "researcher-1"),
+        without(base, "requesters", "researcher-1", "researcher-2"),
+        replace(base, data_services={**base.data_services, "svc-2": same}),
+        without(base, "data_services", "svc-secure"),
+        without(base, "data_services", "svc-secure", "svc-2"),
+        without(base, "agreements", "AG-2"),
+        replace(base, agreements={}),
+        base,
+    ]
+    snapshot = build_snapshot(policy, base, epoch=0)
+    for epoch, registry in enumerate(steps):
+        snapshot = advance(snapshot, registry, epoch=epoch)
+        assert snapshot == build_snapshot(policy, registry, epoch=epoch)
+        assert None not in snapshot.accreditations.values()
+        assert () not in snapshot.accreditations.values()
+
+
+def test_a_snapshot_shares_where_its_registry_does(policy: PolicySet) -> None:
+    """Of a plain registry its maps are plain, of one that shares they can be shared on."""
+    plain = tiny.registry()
+    sections = ("organisations", "requesters", "accreditations", "data_services", "agreements")
+    shared = Registry(**{key: PersistentMap(getattr(plain, key)) for key in sections})
+
+    for registry, kind in ((plain, dict), (shared, PersistentMap)):
+        snapshot = build_snapshot(policy, registry, epoch=1)
+        assert {type(snapshot.agreements), type(snapshot.services), type(snapshot.accreditations)} == {kind}
+
+
+def test_progress_of_one_agreement_is_told_once(policy: PolicySet) -> None:
+    """The end is told, however few there are."""
+    told: list[tuple[str, int, int]] = []
+    build_snapshot(policy, tiny.registry(), epoch=1, progress=lambda *each: told.append(each))
+
+    assert told == [("compiling agreements", 1, 1)]
