@@ -22,7 +22,7 @@ LOCK := PYTHONWARNINGS=ignore $(BIN)/pip-compile --quiet --no-header --allow-uns
 
 # The tests of floors 1 to 3.
 COVERED := tests/unit/policy tests/unit/decision \
-	$(patsubst %,tests/unit/test_%.py,purpose fieldset merkle canonical transform obligation)
+	$(patsubst %,tests/unit/test_%.py,persistent purpose fieldset merkle canonical transform obligation)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

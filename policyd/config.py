@@ -16,6 +16,7 @@ from policyd.ledger.post import check_url
 from policyd.ledger.reserve import RESERVE_BYTES
 from policyd.policy.reader import ID, Reader
 from policyd.policy.source import Node
+from policyd.registry.redis_url import RedisUrl, parse_redis_url
 from policyd.registry.trust import Trust, read_trust
 
 FILE = "policyd.yaml"
@@ -54,6 +55,7 @@ class Config:
     ``calls`` and ``watches`` bound what runs at once: calls in progress, and WatchSeals streams.
     ``disk_reserve_mib`` is what stays free on the ledger's disk; below it nothing is decided.
     ``connection_age_s`` is after how long a client has to connect anew; ``deny`` is the deny-list's file.
+    ``redis`` is where the fleet's state is; without it the state is in a file of this host alone.
     """
 
     data: Path
@@ -73,6 +75,7 @@ class Config:
     connection_age_s: int = CONNECTION_AGE_S
     deny: Path | None = None
     visas: VisaTrust | None = None
+    redis: RedisUrl | None = None
 
     @property
     def ledger(self) -> Path:
@@ -86,7 +89,7 @@ class Config:
 
     @property
     def state(self) -> Path:
-        """The file of the embedded state store."""
+        """The file of the embedded state store; with ``redis``, this node's own copy of the changes."""
         return self.data / "state.db"
 
     @property
@@ -113,7 +116,10 @@ def read_config(data: Path) -> Config:
     top = reader.mapping(
         reader.file(data / FILE),
         required={"node", "address", "trust_domain", "audience", "policy", "tls", "issuers", "trust"},
-        optional={"calls", "connection_age_s", "deny", "disk_reserve_mib", "visas", "watches", "witness"},
+        optional={
+            *("calls", "connection_age_s", "deny", "disk_reserve_mib", "state", "visas"),
+            *("watches", "witness"),
+        },
     )
     tls = reader.mapping(top["tls"], required={"authority", "certificate", "key"})
     config = Config(
@@ -147,6 +153,7 @@ def read_config(data: Path) -> Config:
         ),
         deny=_path(reader, top["deny"], data) if "deny" in top else None,
         visas=read_visas(reader, top["visas"], data) if "visas" in top else None,
+        redis=_state(reader, top["state"], data) if "state" in top else None,
     )
     if isinstance(top["issuers"].value, tuple) and not config.issuers:
         reader.fail(top["issuers"], "name at least one issuer: no token could be verified without")
@@ -162,6 +169,24 @@ def _trust(reader: Reader, node: Node, data: Path) -> Trust:
     except SourceError as error:
         reader.problems.extend(error.problems)
     return Trust({}, {})
+
+
+def parse_state(text: str, *, data: Path) -> RedisUrl | None:
+    """Read where the state is: ``embedded``, which gives None, or the URL of a Redis.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
+    return None if text == "embedded" else parse_redis_url(text, base=data)
+
+
+def _state(reader: Reader, node: Node, data: Path) -> RedisUrl | None:
+    text = reader.text(node)
+    try:
+        return parse_state(text, data=data) if text else None
+    except ConfigError as error:
+        reader.fail(node, str(error))
+        return None
 
 
 def _witness(reader: Reader, node: Node) -> Witness:

@@ -27,8 +27,9 @@ from policyd.identity.pki import Authority, Credentials, open_authority
 from policyd.ledger.note import Verifier
 from policyd.model import Registry
 from policyd.policy.archive import adopt
+from policyd.registry.change import State
 from policyd.registry.draft import Activation, ChangeKind, Content, Proposal, draft_change, kind_of
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.store import StateStore
 from policyd.registry.trust import Role
 from policyd.state import open_store
 
@@ -126,7 +127,7 @@ def put_in_force(config: Config) -> None:
             administer(config, store, wanted, why="the policy set of this machine")
 
 
-def administer(config: Config, store: EmbeddedStore, content: Content, *, why: str) -> int:
+def administer(config: Config, store: StateStore, content: Content, *, why: str) -> int:
     """Make a change with the keys of this machine's administrators, and return its epoch.
 
     Raises:
@@ -135,6 +136,16 @@ def administer(config: Config, store: EmbeddedStore, content: Content, *, why: s
         ValueError: there is nothing in it, or ``why`` is no line of text.
     """
     state = store.load()
+    return store.append(propose(config, content, state=state, why=why), state.epoch)
+
+
+def propose(config: Config, content: Content, *, state: State, why: str) -> Proposal:
+    """Plan a change on `state`, signed by all of this machine's administrators that it takes.
+
+    Raises:
+        ConfigError: a key cannot be used.
+        ValueError: there is nothing in it, or ``why`` is no line of text.
+    """
     kind = kind_of(content)
     names = [*_SIGNERS[kind]]
     if isinstance(content, Registry) and content.seals and kind is ChangeKind.REGISTRY:
@@ -148,7 +159,7 @@ def administer(config: Config, store: EmbeddedStore, content: Content, *, why: s
         planned_on=state.chain_hash,
     )
     keys = [load_signing_key(config.keys / f"{key_name(name)}.key") for name in names]
-    return store.append(Proposal(draft).signed_by(*keys), state.epoch)
+    return Proposal(draft).signed_by(*keys)
 
 
 def key_name(administrator: str) -> str:

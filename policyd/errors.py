@@ -108,6 +108,17 @@ class StateCorrupt(PolicydError):
     """The stored state breaks its chain, a signature or its form; names the first change at fault."""
 
 
+class StateAstray(StateCorrupt):
+    """The store now holds less than this node applied, or another history; what the node knows is intact.
+
+    The node decides nothing meanwhile, and goes on by itself once the store holds what it had applied.
+    """
+
+
+class StateUnfit(NotServing):
+    """The store answers, but may not be relied on as it is: it evicts, or its clock is far from ours."""
+
+
 class Unauthenticated(PolicydError):
     """The caller's certificate names no data service of this trust domain (UNAUTHENTICATED)."""
 

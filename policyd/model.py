@@ -7,6 +7,7 @@ field, whose positions belong to one policy set (``policyd.fieldset``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -226,12 +227,12 @@ class Seal:
 class Registry:
     """Everything that is registered at one epoch, by id."""
 
-    organisations: dict[str, Organisation] = field(default_factory=dict)
-    requesters: dict[str, Requester] = field(default_factory=dict)
-    accreditations: dict[str, Accreditation] = field(default_factory=dict)
-    data_services: dict[str, DataService] = field(default_factory=dict)
-    agreements: dict[str, Agreement] = field(default_factory=dict)
-    seals: dict[str, Seal] = field(default_factory=dict)
+    organisations: Mapping[str, Organisation] = field(default_factory=dict)
+    requesters: Mapping[str, Requester] = field(default_factory=dict)
+    accreditations: Mapping[str, Accreditation] = field(default_factory=dict)
+    data_services: Mapping[str, DataService] = field(default_factory=dict)
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
+    seals: Mapping[str, Seal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

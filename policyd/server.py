@@ -181,7 +181,7 @@ class Server:
             background.start()
             stack.callback(background.stop)
         vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
-        store = stack.enter_context(open_store(config))
+        store = stack.enter_context(open_store(config, progress=self._progress))
         self._store = store
         state = load_state(store, self.ledger)
         self.policy: PolicySet = find_policy(
@@ -191,8 +191,9 @@ class Server:
             progress=self._progress,
         )
         record_state(store, self.ledger, state)
+        current = current_of(self.policy, state, progress=self._progress)
         self.node = Node(
-            current_of(self.policy, state),
+            current,
             recorder=Recorder(self.ledger, vault),
             verifier=self._verifier,
         )
@@ -200,6 +201,7 @@ class Server:
             self.node,
             store,
             state=state,
+            current=current,
             policy=self.policy,
             directory=config.policy,
             archive=config.policies,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from itertools import islice, takewhile
 from pathlib import Path
 
 from policyd import clock
 from policyd.config import Config
 from policyd.decision.cache import Decider
-from policyd.decision.snapshot import Snapshot, build_snapshot
+from policyd.decision.snapshot import CompiledAgreement, advance, build_snapshot
 from policyd.errors import (
     ConfigError,
     LedgerBusy,
@@ -18,19 +19,25 @@ from policyd.errors import (
     LedgerCorrupt,
     NotServing,
     SourceError,
+    StateAstray,
     StateCorrupt,
+    StateUnfit,
 )
 from policyd.identity.keys import load_signing_key
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
-from policyd.model import Registry
+from policyd.persistent import differences
 from policyd.policy.archive import adopt, find
+from policyd.policy.load import collection_off
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
 from policyd.registry.change import Change, State
 from policyd.registry.draft import Activation, ChangeKind, read_body
-from policyd.registry.store import EmbeddedStore, Update
+from policyd.registry.redis_store import Fleet, RedisStore
+from policyd.registry.redis_url import RedisUrl
+from policyd.registry.seals import SealMap
+from policyd.registry.store import EmbeddedStore, StateStore, Update
 from policyd.service.node import Current, Node
 
 _LOG = logging.getLogger("policyd")
@@ -39,18 +46,29 @@ POLL_S = 0.5
 _RECORDS_AT_ONCE = 500
 
 
-def open_store(config: Config) -> EmbeddedStore:
-    """Open the state store with the signing key of its data directory, which its processes share.
+def open_store(config: Config, *, progress: Progress = silent) -> StateStore:
+    """Open the state store that the configuration names, with the signing key of its data directory.
+
+    ``progress`` is told how far it has been read.
 
     Raises:
         ConfigError: the store or the key cannot be used, or the key is no node's of the trust document.
         NotServing: the store cannot be opened now.
     """
     signer = load_signing_key(config.keys / "node.key")
-    return EmbeddedStore(config.state, trust=config.trust, signer=signer)
+    if config.redis is None:
+        return EmbeddedStore(config.state, trust=config.trust, signer=signer, progress=progress)
+    if not config.redis.tls and not config.redis.local:
+        _LOG.warning("%s is reached without TLS: who asks and may ask can be read on the way", config.redis)
+    return RedisStore(fleet_of(config, config.redis), signer=signer, progress=progress)
 
 
-def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
+def fleet_of(config: Config, redis: RedisUrl) -> Fleet:
+    """Return where the fleet's state is, whom this node trusts with it, and where its own copy is."""
+    return Fleet(redis, config.trust_domain, config.trust, config.state)
+
+
+def load_state(store: StateStore, ledger: Ledger) -> State:
     """Return the state to start from.
 
     Raises:
@@ -69,7 +87,7 @@ def load_state(store: EmbeddedStore, ledger: Ledger) -> State:
     return state
 
 
-def record_state(store: EmbeddedStore, ledger: Ledger, state: State) -> None:
+def record_state(store: StateStore, ledger: Ledger, state: State) -> None:
     """Record each change up to `state` that this node has not recorded as applied.
 
     Raises:
@@ -109,11 +127,24 @@ def find_policy(
     return kept
 
 
-def current_of(policy: PolicySet, state: State) -> Current:
-    """Build what a node decides on; says in the log what the policy set does not know of the registry."""
-    snapshot = build_snapshot(policy, state.registry, epoch=state.epoch)
-    _report_unknown(snapshot)
-    return Current(Decider(snapshot), _tokens_by_service(state.registry), state)
+def current_of(
+    policy: PolicySet, state: State, *, before: Current | None = None, progress: Progress = silent
+) -> Current:
+    """Build what a node decides on; says in the log what the policy set does not know of the registry.
+
+    With what was current ``before``, under the same policy set, this is linear in what was changed since.
+    """
+    if before is not None and before.decider.snapshot.policy is policy:
+        known = before.decider.snapshot
+        decider = before.decider.advanced(advance(known, state.registry, epoch=state.epoch))
+        _report_unknown(known.agreements, decider.snapshot.agreements)
+    else:
+        with collection_off():
+            snapshot = build_snapshot(policy, state.registry, epoch=state.epoch, progress=progress)
+        decider = Decider(snapshot)
+        _report_unknown({}, decider.snapshot.agreements)
+    seals = state.registry.seals
+    return Current(decider, (seals if isinstance(seals, SealMap) else SealMap(seals)).tokens, state)
 
 
 class StateFollower:
@@ -122,19 +153,22 @@ class StateFollower:
     def __init__(
         self,
         node: Node,
-        store: EmbeddedStore,
+        store: StateStore,
         *,
         state: State,
+        current: Current,
         policy: PolicySet,
         directory: Path,
         archive: Path,
         ledger: Ledger,
     ) -> None:
         self._node = node
+        self._current = current
         self._ledger = ledger
         self._policy = policy
         self._directory = directory
         self._archive = archive
+        self._said = ""
         self._follower = store.follow(state)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="state-follower", daemon=True)
@@ -160,14 +194,24 @@ class StateFollower:
                     self._apply(known.changes, known.state)
                     known = None
                 self._node.confirm_fresh()
-                self._node.refuse("")
+                self._go_on()
+            except (StateAstray, StateUnfit) as error:
+                # SECURITY: what the store says now is not the state, and what this node knows may lack a
+                # seal that the store has lost; so it stops at once and not when it is too late. The store
+                # can be repaired under running nodes, which then go on by themselves
+                # (test_a_redis_that_was_emptied_stops_the_node_until_it_is_repaired).
+                self._refuse(f"the state store cannot be relied on: {error}")
+                self._stopping.wait(POLL_S)
             except (NotServing, LedgerBusy) as error:
                 # SECURITY: the follower is past a change that it has given out. Until that is applied the
                 # node knows of a seal or a suspension it does not honour, so it stops at once
                 # (test_a_change_that_cannot_be_applied_yet_stops_the_node). While the store cannot be read
                 # at all, the node stops by itself once what it knows is too old.
                 if known is not None:
-                    self._node.refuse(f"a change of state cannot be applied yet: {error}")
+                    self._refuse(f"a change of state cannot be applied yet: {error}")
+                elif str(error) != self._said:
+                    self._said = str(error)
+                    _LOG.warning("cannot read the state, and go on asking: %s", error)
                 self._stopping.wait(POLL_S)
             except (StateCorrupt, ConfigError, LedgerClosed, SourceError) as error:
                 self._node.refuse(f"this node stopped following the state: {error}")
@@ -179,13 +223,26 @@ class StateFollower:
                 self._node.refuse(f"this node stopped following the state: {type(error).__name__}")
                 raise
 
+    def _refuse(self, why: str) -> None:
+        self._node.refuse(why)
+        if why != self._said:
+            self._said = why
+            _LOG.error("%s", why)
+
+    def _go_on(self) -> None:
+        self._node.refuse("")
+        if self._said:
+            self._said = ""
+            _LOG.info("the state can be read again")
+
     def _apply(self, changes: tuple[Change, ...], state: State) -> None:
         activation = state.activation
         if activation is None or activation.policy_digest != self._policy.digest:
             self._policy = find_policy(activation, directory=self._directory, archive=self._archive)
-        current = current_of(self._policy, state)
+        current = current_of(self._policy, state, before=self._current)
         self._ledger.append([_applied(change) for change in changes])
         self._node.move_to(current)
+        self._current = current
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
 
@@ -217,23 +274,12 @@ def _applied(change: Change) -> Entry:
     )
 
 
-def _tokens_by_service(registry: Registry) -> dict[str, frozenset[bytes]]:
-    found: dict[str, set[bytes]] = {}
-    for seal in registry.seals.values():
-        for service, token in seal.tokens:
-            found.setdefault(service, set()).add(token)
-    return {service: frozenset(tokens) for service, tokens in found.items()}
-
-
-def _report_unknown(snapshot: Snapshot) -> None:
-    for compiled in snapshot.agreements.values():
+def _report_unknown(before: Mapping[str, CompiledAgreement], after: Mapping[str, CompiledAgreement]) -> None:
+    changed = sorted((id_, new) for id_, _, new in differences(before, after) if new is not None)
+    for id_, compiled in changed:
         for kind, names in (("field", compiled.unknown_fields), ("purpose", compiled.unknown_purposes)):
             if names:
                 listed = ", ".join(f"`{name}`" for name in names[:5]) + (" ..." if len(names) > 5 else "")
                 _LOG.warning(
-                    "agreement `%s` names %d unknown %s(s), withheld: %s",
-                    compiled.agreement.id,
-                    len(names),
-                    kind,
-                    listed,
+                    "agreement `%s` names %d unknown %s(s), withheld: %s", id_, len(names), kind, listed
                 )

@@ -34,6 +34,7 @@ class Exit(IntEnum):
 _CODES: dict[type[errors.PolicydError], Exit] = {
     errors.ConfigError: Exit.USAGE,
     errors.NotServing: Exit.NO_DECISION,
+    errors.StateUnfit: Exit.NO_DECISION,
     errors.LedgerClosed: Exit.NO_DECISION,
     errors.LedgerBusy: Exit.NO_DECISION,
 }

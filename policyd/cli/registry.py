@@ -10,7 +10,7 @@ import click
 from policyd.cli import registry_remote
 from policyd.cli.administering import administering, reading_options, remote_of, server_options
 from policyd.cli.exits import Commands, Exit, Failure
-from policyd.cli.options import data_option, json_option, print_json, read_text
+from policyd.cli.options import data_option, json_option, print_json, read_text, safe
 from policyd.cli.registry_trust import admin_key_command, trust_command
 from policyd.cli.signing import (
     Signing,
@@ -23,17 +23,19 @@ from policyd.cli.signing import (
     signing_options,
     why_option,
 )
-from policyd.config import read_config
+from policyd.cli.state_place import config_of, state_option
+from policyd.errors import ConfigError
 from policyd.model import Registry
 from policyd.policy.reader import nearest
 from policyd.registry.document import read_registry
 from policyd.registry.draft import read_body
-from policyd.registry.entry import SECTIONS, Entry, Section, entries, to_dict
+from policyd.registry.entry import SECTIONS, Section, entries, to_dict
 from policyd.registry.proposal_file import parse_proposal
+from policyd.registry.republish import republish as send_again
 from policyd.registry.state import Difference, Effect, plan, render
 from policyd.service.registry_past import entry_at
 from policyd.service.registry_service import suspension
-from policyd.state import open_store
+from policyd.state import fleet_of, open_store
 
 _SUSPENDABLE = {
     section.noun.replace(" ", "-"): section for key, section in SECTIONS.items() if key != "seals"
@@ -53,6 +55,7 @@ registry.add_command(trust_command)
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
+@state_option
 @server_options
 @planning_options
 @click.option("--why", help="Reason, recorded for good; one line.  [default: applied from FILE]")
@@ -61,6 +64,7 @@ def apply(
     file: Path,
     *,
     data: Path,
+    state_url: str | None,
     asker: str | None,
     approvers: tuple[str, ...],
     why: str | None,
@@ -83,7 +87,7 @@ def apply(
         signing = Signing((asker, *approvers), keys, yes)
         registry_remote.apply(remote, file, why=said, signing=signing, dry_run=dry_run)
         return
-    config = read_config(data)
+    config = config_of(data, state_url)
     with open_store(config) as store:
         state = store.load()
         wanted = read_registry(file, base=state.registry)
@@ -102,9 +106,19 @@ def apply(
 @registry.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
+@state_option
 @server_options
 @approving_options
-def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool, **options: Any) -> None:
+def approve(
+    file: Path,
+    *,
+    data: Path,
+    state_url: str | None,
+    asker: str,
+    keys: Path | None,
+    yes: bool,
+    **options: Any,
+) -> None:
     """Show the change in FILE that somebody else has asked for, sign it too, and apply it.
 
     What is shown is what would change now. If anything that it names has changed since it was asked for,
@@ -119,7 +133,7 @@ def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool,
     if remote is not None:
         registry_remote.approve(remote, file, proposal, signing=signing)
         return
-    config = read_config(data)
+    config = config_of(data, state_url)
     content = read_body(proposal.draft)
     with open_store(config) as store:
         state = store.load()
@@ -132,6 +146,7 @@ def approve(file: Path, *, data: Path, asker: str, keys: Path | None, yes: bool,
 @click.argument("kind", type=click.Choice(sorted(_SUSPENDABLE)))
 @click.argument("entry_id", metavar="ID")
 @data_option
+@state_option
 @server_options
 @signing_options
 @why_option
@@ -140,6 +155,7 @@ def suspend(
     entry_id: str,
     *,
     data: Path,
+    state_url: str | None,
     asker: str,
     approvers: tuple[str, ...],
     why: str,
@@ -153,7 +169,7 @@ def suspend(
     if remote is not None:
         registry_remote.suspend(remote, section, entry_id, why=why, signing=signing)
         return
-    config = read_config(data)
+    config = config_of(data, state_url)
     with open_store(config) as store:
         state = store.load()
         entry = section.of(state.registry).get(entry_id)
@@ -170,16 +186,17 @@ def suspend(
 
 @registry.command(name="list")
 @data_option
+@state_option
 @reading_options
 @json_option
-def list_command(*, data: Path, me: str | None, as_json: bool, **options: Any) -> None:
+def list_command(*, data: Path, state_url: str | None, me: str | None, as_json: bool, **options: Any) -> None:
     """List what is registered; through a node, all but the seals."""
     remote = remote_of(options, data)
     if remote is not None:
         with administering(remote, _named(me)) as client:
             epoch, found = registry_remote.read_all(client)
     else:
-        with open_store(read_config(data)) as store:
+        with open_store(config_of(data, state_url)) as store:
             state = store.load()
         epoch, found = state.epoch, state.registry
     if as_json:
@@ -196,6 +213,7 @@ def list_command(*, data: Path, me: str | None, as_json: bool, **options: Any) -
 @click.argument("entry_id", metavar="ID")
 @click.option("--epoch", type=click.IntRange(min=1), help="As it was at this epoch.  [default: as it is]")
 @data_option
+@state_option
 @reading_options
 @json_option
 def get(
@@ -204,6 +222,7 @@ def get(
     *,
     epoch: int | None,
     data: Path,
+    state_url: str | None,
     me: str | None,
     as_json: bool,
     **options: Any,
@@ -215,7 +234,7 @@ def get(
             entry, answer = registry_remote.get(client, section, entry_id, epoch=epoch or 0)
         at, changed_at = answer.epoch, answer.changed_at_epoch
     else:
-        with open_store(read_config(data)) as store:
+        with open_store(config_of(data, state_url)) as store:
             state = store.load()
             at = epoch or state.epoch
             found = entry_at(store, section, entry_id, epoch=at, state=state) if at <= state.epoch else None
@@ -233,10 +252,8 @@ def get(
     click.echo(f"epoch {at}; so since epoch {changed_at}")
 
 
-def _alone(section: Section, entry: Entry) -> Registry:
-    found = Registry()
-    section.of(found)[entry.id] = entry
-    return found
+def _alone(section: Section, entry: Any) -> Registry:
+    return Registry(**{section.key: {entry.id: entry}})
 
 
 def _named(me: str | None) -> str:
@@ -247,7 +264,26 @@ def _named(me: str | None) -> str:
 
 def _only(wanted: Registry, differences: list[Difference]) -> Registry:
     """Return just the entries that differ: what a change does not name, nobody has to plan again for."""
-    found = Registry()
+    found: dict[str, dict[str, Any]] = {}
     for each in differences:
-        each.section.of(found)[each.id] = each.section.of(wanted)[each.id]
-    return found
+        found.setdefault(each.section.key, {})[each.id] = each.section.of(wanted)[each.id]
+    return Registry(**found)
+
+
+@registry.command()
+@data_option
+@state_option
+def republish(*, data: Path, state_url: str | None) -> None:
+    """Send Redis the changes that it has lost, from this node's own copy.
+
+    Run it on the node with the highest epoch. Only the signed originals are sent, each onto the change
+    before it; where Redis holds another change under one of the numbers, nothing is sent and both are shown.
+    """
+    config = config_of(data, state_url)
+    if config.redis is None:
+        raise ConfigError("the state of this node is embedded, so there is no Redis to send it to")
+    done = send_again(fleet_of(config, config.redis))
+    click.echo(f"{config.redis} was at epoch {done.before}; this node's own copy is at epoch {done.own}")
+    for change in done.sent:
+        click.echo(f"sent change {change.epoch}: {change.draft.kind.value} ({safe(change.draft.why)})")
+    click.echo("nothing to send" if not done.sent else f"now at epoch {done.own}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from pbac.v1 import registry_pb2 as pb
@@ -94,18 +95,19 @@ def read_all(client: AdminClient) -> tuple[int, Registry]:
         NotDone: no answer came, or the registry kept changing.
     """
     for attempt in range(_LIST_ATTEMPTS):
-        found, epochs = Registry(), set()
+        found: dict[str, dict[str, Any]] = {}
+        epochs = set()
         try:
             for kind, section in KINDS.items():
                 for page in client.list(pb.ListRequest(kind=kind, page_size=1000)):
-                    section.of(found).update(section.of(_read(page.entries)))
+                    found.setdefault(section.key, {}).update(section.of(_read(page.entries)))
                     epochs.add(page.epoch)
         except NotDone as error:
             if error.code != "ABORTED" or attempt == _LIST_ATTEMPTS - 1:
                 raise
             continue
         if len(epochs) == 1:
-            return epochs.pop(), found
+            return epochs.pop(), Registry(**found)
     raise NotDone("the registry changed while it was read; try again when it is quiet", code="ABORTED")
 
 
@@ -203,12 +205,12 @@ def _difference(found: pb.Difference, new: Mapping[tuple[str, str], Difference])
 
 def _changed(wanted: Registry, planned: pb.ApplyResponse) -> Registry:
     """Return just the entries that differ: what a change does not name, nobody has to plan again for."""
-    found = Registry()
+    found: dict[str, dict[str, Any]] = {}
     for each in planned.differences:
         if each.difference != pb.DIFFERENCE_KIND_UNCHANGED:
             section = KINDS[each.kind]
-            section.of(found)[each.id] = section.of(wanted)[each.id]
-    return found
+            found.setdefault(section.key, {})[each.id] = section.of(wanted)[each.id]
+    return Registry(**found)
 
 
 def _draft(content: Registry, *, who: str, why: str, planned_on: bytes) -> Draft:

@@ -8,6 +8,7 @@ import click
 
 from policyd.cli.options import data_option
 from policyd.cli.signing import Signing, make_change, show, signing_options, why_option
+from policyd.cli.state_place import config_of, state_option
 from policyd.config import read_config
 from policyd.devsetup import key_name, trust_entry
 from policyd.identity.keys import create_signing_key
@@ -19,12 +20,14 @@ from policyd.state import open_store
 @click.command(name="trust")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @data_option
+@state_option
 @signing_options
 @why_option
 def trust_command(
     file: Path | None,
     *,
     data: Path,
+    state_url: str | None,
     asker: str,
     approvers: tuple[str, ...],
     why: str,
@@ -37,7 +40,7 @@ def trust_command(
     registrar and an approver of the document in force, and a registrar and an approver of the new one. Then
     every node needs the new file in place of its own, and does not serve before.
     """
-    config = read_config(data)
+    config = config_of(data, state_url)
     document = config.trust if file is None else read_trust(file)
     with open_store(config) as store:
         state = store.load()

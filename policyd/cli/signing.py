@@ -20,7 +20,7 @@ from policyd.registry.draft import Activation, Content, Draft, Lift, Proposal, d
 from policyd.registry.proposal_file import ENDING, write_proposal
 from policyd.registry.reach import gives_more, told
 from policyd.registry.state import plan, render
-from policyd.registry.store import EmbeddedStore
+from policyd.registry.store import StateStore
 from policyd.registry.trust import Trust
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,7 +68,7 @@ def approving_options(command: Command) -> Command:
 
 
 def make_change(
-    config: Config, store: EmbeddedStore, content: Content, *, state: State, why: str, signing: Signing
+    config: Config, store: StateStore, content: Content, *, state: State, why: str, signing: Signing
 ) -> bool:
     """Show a change, ask, sign and apply it, or write a proposal; return whether it was applied.
 
@@ -92,7 +92,7 @@ def make_change(
 
 def sign_and_apply(
     config: Config,
-    store: EmbeddedStore,
+    store: StateStore,
     proposal: Proposal,
     *,
     content: Content,

@@ -5,8 +5,8 @@ key. The rest of the key is every other input of ``entitle``: the data service, 
 the agreement, the purposes and the action. Time is handled by validity: an entitlement is used only
 while ``valid_from <= now < valid_until``, the nearest instants at which anything starts or ends.
 
-A ruling is kept with its entitlement and goes with it. Its key is every input of ``rule`` but those
-two: the fields, the used fields and the years, as they were asked.
+A ruling is kept with its entitlement and goes with it. Its key is every other input of ``rule``: the
+epoch, and the fields, the used fields and the years as they were asked.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ class _Shelf:
     names: int = 0
 
 
+_READ = ("organisations", "requesters", "accreditations", "data_services", "agreements")
+"""The sections of a registry that ``entitle`` reads."""
+
+
 class Decider:
     """Decides on one snapshot, reusing what it worked out. Safe for many threads; answers equal ``decide``.
 
@@ -55,6 +59,19 @@ class Decider:
         self._lock = threading.Lock()  # held to make room and to keep, never while deciding
         self._shelves = {id_: _Shelf() for id_ in snapshot.services}
 
+    def advanced(self, snapshot: Snapshot) -> Decider:
+        """Return what decides on ``snapshot``, a later state of the same policy set.
+
+        Where only seals were changed, what was worked out stays: entitlements depend on nothing of them.
+        """
+        before, after = self.snapshot.registry, snapshot.registry
+        made = Decider(snapshot, limit=self._limit, names_limit=self._names_limit)
+        if self.snapshot.policy is snapshot.policy and all(
+            getattr(before, section) is getattr(after, section) for section in _READ
+        ):
+            made._shelves, made._lock = self._shelves, self._lock
+        return made
+
     def decide(self, request: Request, now: Instant) -> Decision:
         """Return the decision on ``request`` at ``now``."""
         return self.decide_until(request, now)[0]
@@ -63,7 +80,8 @@ class Decider:
         """Return the decision, and the first instant at which time alone could change it."""
         kept = self._entitled(request, now)
         claimed = request.claimed
-        asked = (claimed.fields, claimed.used_fields, claimed.years)
+        # The epoch is in its obligations, and a shelf may be that of an earlier snapshot.
+        asked = (self.snapshot.epoch, claimed.fields, claimed.used_fields, claimed.years)
         ruled = kept.rulings.get(asked)
         if ruled is None:
             ruled = rule(self.snapshot, claimed, kept.entitlement)

@@ -53,7 +53,7 @@ def list_fields(
         wanted_in_some_year = wanted & _in_some_year(entitlement)
         for grade, mask in zip(entitlement.grades, entitlement.masks, strict=True):
             if grade.effect is not Effect.WITHHOLD and (hit := mask & wanted_in_some_year):
-                masks[grade] = masks.get(grade, 0) | hit
+                masks[grade] = hit  # grades are unique in an entitlement
     obligations = merge(grade.obligations for grade in masks)
     if unmeetable(obligations):
         masks, whole = {}, _CONFLICT

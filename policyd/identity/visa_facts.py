@@ -121,6 +121,7 @@ class _Passport:
         self._trust = trust
         reach = _linked(visas, identity, trust)
         self._visas = [(visa, reach[visa.identity]) for visa in visas if visa.identity in reach]
+        self._met: dict[int, list[tuple[int, list[list[int]]]]] = {}
         self._plain = [(visa, reach) for visa, reach in self._visas if visa.conditions is None]
 
     def accreditations(self) -> Iterator[VisaAccreditation]:
@@ -182,9 +183,16 @@ class _Passport:
             return _FOREVER
         return max((until for until, _ in self._alternatives(visa)), default=_NEVER)
 
-    def _alternatives(self, visa: Visa) -> Iterator[tuple[int, list[list[int]]]]:
-        for met in alternatives(visa.conditions, [plain for plain, _ in self._plain]):
-            yield min(max(self._good(at) for at in clause) for clause in met), met
+    def _alternatives(self, visa: Visa) -> Sequence[tuple[int, list[list[int]]]]:
+        """Return each alternative of a visa's conditions that holds, until when, and what meets it."""
+        # Worked out once for each visa: patterns are what takes time here.
+        if id(visa) not in self._met:
+            plain = [each for each, _ in self._plain]
+            self._met[id(visa)] = [
+                (min(max(self._good(at) for at in clause) for clause in met), met)
+                for met in alternatives(visa.conditions, plain)
+            ]
+        return self._met[id(visa)]
 
     def _good(self, at: int) -> int:
         visa, reach = self._plain[at]
@@ -202,9 +210,9 @@ class _Passport:
 
     def _affiliations(self, at: int) -> Iterator[tuple[str, int]]:
         visa, reach = self._plain[at]
-        _, parted, domain = visa.value.partition("@")
+        domain = visa.value.partition("@")[2]
         for evidence, known, organisation in self._trust.affiliations:
-            if parted and domain == known and _counts(visa, evidence):
+            if domain == known and _counts(visa, evidence):
                 yield organisation, min(reach, visa.expires, visa.asserted + evidence.max_age_s)
 
 

@@ -21,6 +21,7 @@ STATUS: Mapping[type[errors.PolicydError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyReported: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotServing: grpc.StatusCode.UNAVAILABLE,
+    errors.StateUnfit: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerClosed: grpc.StatusCode.UNAVAILABLE,
     errors.TooLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,

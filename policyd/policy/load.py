@@ -66,12 +66,12 @@ def load_policy_set(directory: Path, *, progress: Progress = silent) -> PolicySe
     Raises:
         SourceError: it has mistakes; all of them are in ``problems``, sorted by place.
     """
-    with _collection_off():
+    with collection_off():
         return _load(directory, progress)
 
 
 @contextmanager
-def _collection_off() -> Iterator[None]:
+def collection_off() -> Iterator[None]:
     """Keep the garbage collector still: it would walk ever more nodes, none of which is garbage yet."""
     was_on = gc.isenabled()
     gc.disable()

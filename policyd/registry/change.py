@@ -25,9 +25,8 @@ from policyd.registry.draft import (
     names_in,
     read_body,
 )
-from policyd.registry.entry import SECTIONS
 from policyd.registry.history import History
-from policyd.registry.state import merge
+from policyd.registry.state import RegistryEdit
 from policyd.registry.trust import Trust
 
 GENESIS = hashlib.sha256(b"policyd state chain, format 2").digest()
@@ -100,17 +99,21 @@ def order_bytes(proposal: Proposal, *, epoch: int, previous: bytes, node: str) -
 def extend(state: State, changes: Iterable[Change]) -> State:
     """Verify `changes` one by one as those after `state` and return the state they make.
 
-    Each is judged by the trust document in force before it; a trust document by its own, too. Linear in
-    registry and changes.
+    Each is judged by the trust document in force before it; a trust document by its own, too. Linear in the
+    changes: the registry shares with that of `state` all that they do not name.
 
     Raises:
         StateCorrupt: a number, link, signature, body or role is not right; the message names the change.
     """
-    state = private(state)
+    edit = RegistryEdit(state.registry)
     for change in changes:
-        content = verify_change(change, state=state)
-        state = apply_change(change, content, state=state)
-    return state
+        # What is judged is the registry as it is by now, and is not kept.
+        content = verify_change(change, state=replace(state, registry=edit.registry))
+        try:
+            state = _after(change, content, state=state, edit=edit)
+        except ValueError as error:
+            raise StateCorrupt(f"change {change.epoch} cannot be kept: {error}") from None
+    return replace(state, registry=edit.done())
 
 
 def verify_change(change: Change, *, state: State) -> Content:
@@ -152,23 +155,27 @@ def judge(proposal: Proposal, *, content: Content, state: State) -> None:
         raise RegistryError(faults)
 
 
-def private(state: State) -> State:
-    """Return `state` with a registry of its own, for `apply_change` to alter."""
-    return replace(state, registry=merge(state.registry, Registry()))
-
-
 def apply_change(change: Change, content: Content, *, state: State) -> State:
-    """Return `state` with a verified change applied. Its registry is altered in place: see `private`."""
+    """Return `state` with a change applied that `judge` has let pass.
+
+    Raises:
+        ValueError: a seal has a token that is not 32 bytes long.
+    """
+    edit = RegistryEdit(state.registry)
+    after = _after(change, content, state=state, edit=edit)
+    return replace(after, registry=edit.done())
+
+
+def _after(change: Change, content: Content, *, state: State, edit: RegistryEdit) -> State:
+    """Return `state` after a verified change, but for the registry, whose part goes into `edit`."""
     chain_hash = change.chain_hash
     history = state.history.after(change.draft.change_id, chain_hash=chain_hash, names=names_in(content))
     state = replace(state, epoch=change.epoch, chain_hash=chain_hash, history=history)
     match content:
         case Registry():
-            for section in SECTIONS.values():
-                section.of(state.registry).update(section.of(content))
+            edit.put(content)
         case Lift(seals):
-            for seal in seals:
-                del state.registry.seals[seal]
+            edit.lift(seals)
         case Activation():
             state = replace(state, activation=content)
         case Trust():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
 
 from policyd.clock import format_instant
 from policyd.errors import PolicydError
-from policyd.model import AccreditationLevel, Agreement, DataService, Instant, Registry
+from policyd.model import AccreditationLevel, Agreement, DataService, Instant, Registry, Requester, Seal
 from policyd.policy.reader import nearest
 from policyd.registry.entry import SECTIONS, Section
+from policyd.registry.people import Requesters
+from policyd.registry.seals import SealMap
 
 MAX_YEARS = {AccreditationLevel.FULL: 5, AccreditationLevel.PROVISIONAL: 3}
 """How long an accreditation may run (Research Code of Practice and Accreditation Criteria)."""
@@ -129,17 +131,25 @@ def _organisations(chosen: Registry) -> Iterator[Fault]:
 
 def _requesters(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
     section = SECTIONS["requesters"]
-    holders: dict[tuple[str, str], list[str]] = {}
-    for entry in registry.requesters.values():
-        holders.setdefault((entry.issuer, entry.subject), []).append(entry.id)
+    holders = _holders(registry.requesters)
     for entry in chosen.requesters.values():
         if entry.organisation not in registry.organisations:
             why = _unknown("organisation", entry.organisation, registry.organisations)
             yield Fault(section, entry.id, "organisation", why)
-        others = [holder for holder in holders[entry.issuer, entry.subject] if holder != entry.id]
+        others = [holder for holder in holders(entry.issuer, entry.subject) if holder != entry.id]
         if others:
             why = f"requester `{others[0]}` has this issuer and subject already; one person, one entry"
             yield Fault(section, entry.id, "identity", why)
+
+
+def _holders(requesters: Mapping[str, Requester]) -> Callable[[str, str], Sequence[str]]:
+    """Return what gives the ids of all who go by one issuer and subject."""
+    if isinstance(requesters, Requesters):
+        return requesters.holders
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in requesters.values():
+        found.setdefault((entry.issuer, entry.subject), []).append(entry.id)
+    return lambda issuer, subject: found[issuer, subject]
 
 
 def _accreditations(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
@@ -254,15 +264,22 @@ def _seals(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
 
 def _unsealed(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
     """A record is sealed at every data service or it is not sealed: each seal has a token for each."""
+    services = frozenset(registry.data_services) if chosen.seals else frozenset()
     for seal in chosen.seals.values():
-        for service in registry.data_services.keys() - {name for name, _ in seal.tokens}:
+        for service in sorted(services - {name for name, _ in seal.tokens}):
             why = f"has no token for data service `{service}`, which would go on releasing the record"
             yield Fault(SECTIONS["seals"], seal.id, "tokens", why)
     for service in chosen.data_services:
-        for seal in registry.seals.values():
-            if seal.id not in chosen.seals and service not in {name for name, _ in seal.tokens}:
-                why = f"seal `{seal.id}` has no token for it; issue the seals again in the same change"
+        for id_ in _lacking(registry.seals, service):
+            if id_ not in chosen.seals:
+                why = f"seal `{id_}` has no token for it; issue the seals again in the same change"
                 yield Fault(SECTIONS["data_services"], service, "id", why)
+
+
+def _lacking(seals: Mapping[str, Seal], service: str) -> Iterable[str]:
+    if isinstance(seals, SealMap):
+        return sorted(seals.lacking(service))
+    return [seal.id for seal in seals.values() if service not in {name for name, _ in seal.tokens}]
 
 
 def _day(instant: Instant) -> str:

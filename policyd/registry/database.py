@@ -34,6 +34,13 @@ _SCHEMA = """
         signature BLOB NOT NULL
     ) STRICT
 """
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_ACKNOWLEDGEMENTS = """
+    CREATE TABLE acknowledgement (
+        node TEXT PRIMARY KEY,
+        words BLOB NOT NULL
+    ) STRICT
+"""
 
 
 def make(path: Path) -> None:
@@ -73,6 +80,7 @@ def _fill(path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {_FORMAT}")
         connection.execute(_SCHEMA)
+        connection.execute(_ACKNOWLEDGEMENTS)
 
 
 class Database:
@@ -103,6 +111,11 @@ class Database:
             raise StateCorrupt(f"{self._path} was removed or replaced while in use; start again")
         with translated(self._path):
             yield self.connection
+
+    @property
+    def identity(self) -> str:
+        """What tells this file, in this run of the machine, from any other."""
+        return f"{self._file}:{_BOOT_ID.read_text(encoding='ascii').strip()}"
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from sys import intern
@@ -22,9 +22,9 @@ class Section:
     noun: str
     type: type[Entry]
 
-    def of(self, registry: Registry) -> dict[str, Entry]:
+    def of(self, registry: Registry) -> Mapping[str, Entry]:
         """Return this section's entries by id."""
-        return cast("dict[str, Entry]", getattr(registry, self.key))
+        return cast("Mapping[str, Entry]", getattr(registry, self.key))
 
 
 SECTIONS: Mapping[str, Section] = MappingProxyType(
@@ -81,14 +81,21 @@ def from_dict(value: object) -> Registry:
         ValueError: an unknown, missing or mistyped member; the message names section, id and member.
     """
     sections: dict[str, dict[str, Entry]] = {}
-    for key, members in _mapping(value, where="registry").items():
+    for key, members in _section(value, where="registry").items():
         if key not in SECTIONS:
             raise ValueError(f"registry: unknown section `{key}`")
         section = SECTIONS[key]
         sections[key] = {
-            id_: _entry(section, id_=id_, value=entry) for id_, entry in _mapping(members, where=key).items()
+            id_: _entry(section, id_=id_, value=entry) for id_, entry in _section(members, where=key).items()
         }
     return Registry(**cast("dict[str, Any]", sections))
+
+
+def _section(value: object, *, where: str) -> dict[str, object]:
+    try:
+        return _mapping(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def shown(value: object) -> str:
@@ -125,64 +132,177 @@ def _plain(value: object) -> object:
     return value
 
 
-_HINTS = {section.key: get_type_hints(section.type) for section in SECTIONS.values()}
+_SAFE_INTEGER = 2**53 - 1
+_REPEATED = frozenset({"organisation", "issuer", "kind", "scheme", "source", "setting", "gateway"})
+"""Texts that thousands of entries have in common: one copy of each is enough."""
+
+_Read = Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One member of a kind of entry, and what reads it; ``default`` is MISSING where it is mandatory."""
+
+    name: str
+    read: _Read
+    default: object
 
 
 def _entry(section: Section, *, id_: str, value: object) -> Entry:
     where = f"{section.noun} `{id_}`"
-    members = _mapping(value, where=where)
-    hints = _HINTS[section.key]
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: must be a mapping")
     arguments: dict[str, Any] = {"id": id_}
-    for item in fields(section.type):
-        if item.name in members:
-            if item.name == "id":
-                raise ValueError(f"{where}: unknown member `id`")
-            typed = _typed(hints[item.name], members[item.name], where=f"{where}: {item.name}")
-            if item.name in INSTANTS and not (typed is None or is_dated(typed)):
-                raise ValueError(f"{where}: {item.name}: is before 1900 or after 9999")
-            arguments[item.name] = typed
-        elif item.name != "id" and item.default is MISSING:
-            raise ValueError(f"{where}: member `{item.name}` is missing")
-    unknown = sorted(members.keys() - arguments.keys())
-    if unknown:
-        raise ValueError(f"{where}: unknown member `{unknown[0]}`")
-    entry = section.type(**arguments)
-    # INVARIANT: one entry, one form; a default that is written out or an unsorted set is another form.
-    if _members(entry) != members:
-        raise ValueError(f"{where}: is not in canonical form")
-    return entry
+    for member in _MEMBERS[section.key]:
+        name = member.name
+        if name in value:
+            try:
+                typed = member.read(value[name])
+            except ValueError as error:
+                raise ValueError(f"{where}: {name}: {error}") from None
+            # INVARIANT: one entry, one form; a default that is written out is another form.
+            if typed == member.default:
+                raise ValueError(f"{where}: {name}: {_NOT_CANONICAL}")
+            arguments[name] = typed
+        elif member.default is MISSING:
+            raise ValueError(f"{where}: member `{name}` is missing")
+    if len(arguments) != len(value) + 1:
+        known = {member.name for member in _MEMBERS[section.key]}
+        raise ValueError(f"{where}: unknown member `{min(map(str, value.keys() - known))}`")
+    return section.type(**arguments)
 
 
-def _typed(hint: Any, value: object, *, where: str) -> object:
-    """Return `value` as the type of a model field; `hint` is one of the shapes used in model.py."""
+_NOT_CANONICAL = "is not in canonical form"
+_OTHER_TYPE = "has another type than it should"
+
+
+def _reader(hint: Any) -> _Read:
+    """Return what reads a value of one of the shapes used in model.py, in canonical form alone."""
     origin = get_origin(hint)
     if origin is UnionType:
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
-        return _typed(hint, value, where=where)
+        return _reader(hint)
     if origin is frozenset:
-        (item_hint,) = get_args(hint)
-        if not isinstance(value, list):
-            raise ValueError(f"{where}: must be a list")
-        if item_hint is str and all(type(item) is str for item in value):
-            # Agreements by the thousand name the same fields: one copy of each name is enough.
-            return frozenset(map(intern, value))
-        return frozenset(_typed(item_hint, item, where=where) for item in value)
+        (item,) = get_args(hint)
+        return _read_words if item is str else _set(item)
     if origin is tuple:
-        _, item_hint = get_args(get_args(hint)[0])
-        pairs = sorted(_mapping(value, where=where).items())
-        return tuple((key, _typed(item_hint, item, where=where)) for key, item in pairs)
-    if hint is bytes and isinstance(value, str):
-        return bytes.fromhex(value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str):
-        if value not in set(hint):
-            raise ValueError(f"{where}: unknown word")
-        return hint(value)
-    if type(value) is not hint:
-        raise ValueError(f"{where}: has another type than it should")
+        _, item = get_args(get_args(hint)[0])
+        return _pairs(_reader(item))
+    if hint is bytes:
+        return _read_bytes
+    if hint is int:
+        return _read_integer
+    return _word(hint) if issubclass(hint, StrEnum) else _plainly(hint)
+
+
+def _plainly(kind: type) -> _Read:
+    def read(value: object) -> object:
+        if type(value) is not kind:
+            raise ValueError(_OTHER_TYPE)
+        return value
+
+    return read
+
+
+def _read_integer(value: object) -> object:
+    if type(value) is not int:
+        raise ValueError(_OTHER_TYPE)
+    if not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
+        raise ValueError("is beyond 2**53 - 1")
     return value
 
 
-def _mapping(value: object, *, where: str) -> dict[str, object]:
+def _shared(value: object) -> object:
+    if type(value) is not str:
+        raise ValueError(_OTHER_TYPE)
+    return intern(value)
+
+
+def _word(kind: type[StrEnum]) -> _Read:
+    words = {word.value: word for word in kind}
+
+    def read(value: object) -> object:
+        if type(value) is not str:
+            raise ValueError(_OTHER_TYPE)
+        if value not in words:
+            raise ValueError("unknown word")
+        return words[value]
+
+    return read
+
+
+def _read_words(value: object) -> object:
+    if type(value) is not list:
+        raise ValueError("must be a list")
+    if any(type(word) is not str for word in value):
+        raise ValueError(_OTHER_TYPE)
+    # Agreements by the thousand name the same fields: one copy of each name is enough.
+    found = frozenset(map(intern, value))
+    if len(found) != len(value) or sorted(value) != value:
+        raise ValueError(_NOT_CANONICAL)
+    return found
+
+
+def _set(item: Any) -> _Read:
+    read_item = _reader(item)
+
+    def read(value: object) -> object:
+        if type(value) is not list:
+            raise ValueError("must be a list")
+        found = frozenset(map(read_item, value))
+        if len(found) != len(value) or sorted(value) != value:
+            raise ValueError(_NOT_CANONICAL)
+        return found
+
+    return read
+
+
+def _pairs(read_item: _Read) -> _Read:
+    def read(value: object) -> object:
+        if type(value) is not dict:
+            raise ValueError("must be a mapping")
+        for key in value:
+            if type(key) is not str:
+                raise ValueError("must be a mapping of texts")
+        return tuple([(intern(key), read_item(value[key])) for key in sorted(value)])
+
+    return read
+
+
+def _read_bytes(value: object) -> object:
+    if type(value) is not str:
+        raise ValueError(_OTHER_TYPE)
+    found = bytes.fromhex(value)
+    if found.hex() != value:
+        raise ValueError(_NOT_CANONICAL)
+    return found
+
+
+def _dated(read: _Read) -> _Read:
+    def read_instant(value: object) -> object:
+        instant = read(value)
+        if not is_dated(instant):
+            raise ValueError("is before 1900 or after 9999")
+        return instant
+
+    return read_instant
+
+
+def _members_of(kind: type[Entry]) -> tuple[_Member, ...]:
+    hints = get_type_hints(kind)
+    found = []
+    for item in fields(kind):
+        if item.name != "id":
+            read = _shared if item.name in _REPEATED else _reader(hints[item.name])
+            read = _dated(read) if item.name in INSTANTS else read
+            found.append(_Member(item.name, read, item.default))
+    return tuple(found)
+
+
+_MEMBERS = {section.key: _members_of(section.type) for section in SECTIONS.values()}
+
+
+def _mapping(value: object) -> dict[str, object]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{where}: must be a mapping")
+        raise ValueError("must be a mapping")
     return value

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Any, Protocol, cast
 
 from policyd.clock import format_instant
-from policyd.model import Registry
-from policyd.registry.entry import INSTANTS, Entry, Section, entries, shown
+from policyd.model import Registry, Requester, Seal
+from policyd.persistent import PersistentMap
+from policyd.registry.entry import INSTANTS, SECTIONS, Entry, Section, entries, shown
+from policyd.registry.people import Requesters
+from policyd.registry.seals import SealMap
 
 
 class Effect(StrEnum):
@@ -44,8 +48,52 @@ _SECRET = frozenset({"tokens"})
 _MAX_SHOWN = 6
 
 
+class RegistryEdit:
+    """A registry in the making. Belongs to one thread; the one it starts from stays as it is."""
+
+    def __init__(self, base: Registry) -> None:
+        self._maps: dict[str, MutableMapping[str, Entry]] = {
+            key: _kept(section, section.of(base)).edit() for key, section in SECTIONS.items()
+        }
+        self.registry = Registry(**cast("dict[str, Any]", self._maps))
+        """Always as it is by now; not to be kept."""
+
+    def put(self, changes: Registry) -> None:
+        """Add the entries of ``changes``, or put them in place of those with their id.
+
+        Raises:
+            ValueError: a seal has a token that is not 32 bytes long.
+        """
+        for key, section in SECTIONS.items():
+            self._maps[key].update(section.of(changes))
+
+    def lift(self, seals: Iterable[str]) -> None:
+        """Take seals away.
+
+        Raises:
+            KeyError: there is none of that id.
+        """
+        for id_ in seals:
+            del self._maps["seals"][id_]
+
+    def done(self) -> Registry:
+        """Return the registry as it is now; this ends the edit.
+
+        It shares with the one that the edit began with all that was not changed.
+        """
+        done = {key: cast("_Edit", made).done() for key, made in self._maps.items()}
+        return Registry(**cast("dict[str, Any]", done))
+
+
 def merge(base: Registry, changes: Registry) -> Registry:
-    """Return `base` with the entries of `changes` added or put in place of those with their id."""
+    """Return `base` with the entries of `changes` added or put in place of those with their id.
+
+    Linear in `changes` where `base` was made by `RegistryEdit`, otherwise in both.
+    """
+    if isinstance(base.requesters, PersistentMap):
+        edit = RegistryEdit(base)
+        edit.put(changes)
+        return edit.done()
     return Registry(
         organisations={**base.organisations, **changes.organisations},
         requesters={**base.requesters, **changes.requesters},
@@ -54,6 +102,28 @@ def merge(base: Registry, changes: Registry) -> Registry:
         agreements={**base.agreements, **changes.agreements},
         seals={**base.seals, **changes.seals},
     )
+
+
+class _Kept(Protocol):
+    """What the edit of a section begins with."""
+
+    def edit(self) -> MutableMapping[str, Entry]:
+        """Return a map to change, which starts as this one."""
+
+
+class _Edit(Protocol):
+    def done(self) -> Mapping[str, Entry]:
+        """Return the map as it is now."""
+
+
+def _kept(section: Section, entries: Mapping[str, Entry]) -> _Kept:
+    if isinstance(entries, PersistentMap | SealMap):
+        return cast("_Kept", entries)
+    if section.type is Seal:
+        return cast("_Kept", SealMap(cast("Mapping[str, Seal]", entries)))
+    if section.type is Requester:
+        return cast("_Kept", Requesters(cast("Mapping[str, Requester]", entries)))
+    return cast("_Kept", PersistentMap(entries))
 
 
 def plan(base: Registry, changes: Registry) -> list[Difference]:

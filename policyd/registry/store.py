@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -13,31 +11,21 @@ from typing import Protocol, Self
 from policyd import clock
 from policyd.errors import ConfigError, StateConflict, StateCorrupt
 from policyd.model import Registry
-from policyd.registry.change import Change, State, admit, apply_change, extend, judge, private
+from policyd.policy.load import collection_off
+from policyd.policy.progress import Progress, silent
+from policyd.registry.change import GENESIS, Change, State, admit, apply_change, extend, judge
+from policyd.registry.change_table import changes_after, changes_from, highest, insert, stored
 from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
-from policyd.registry.draft import AdminSignature, ChangeKind, Draft, Proposal, Signer, read_body
-from policyd.registry.entry import is_dated
+from policyd.registry.draft import Proposal, Signer, read_body
+from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
 from policyd.registry.state import merge
 from policyd.registry.trust import Trust
 from policyd.sqlite import transaction
 
 POLL_INTERVAL_S = 0.02
 
-_SELECT_ONE = """
-    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
-    FROM change WHERE epoch = ?
-"""
-_SELECT_AFTER = """
-    SELECT epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature
-    FROM change WHERE epoch > ? ORDER BY epoch
-"""
-_INSERT = """
-    INSERT INTO change
-    (epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_SIGNATURE = re.compile(r"([0-9a-f]{16}):([0-9a-f]{128})", re.ASCII)
+_ACKNOWLEDGE = "INSERT OR REPLACE INTO acknowledgement (node, words) VALUES (?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,40 +55,56 @@ class StateStore(Protocol):
     def load(self) -> State:
         """Verify every change from the first and return the state."""
 
+    def changes(self, after_epoch: int) -> Iterator[Change]:
+        """Yield the changes after an epoch, in order; verifying them is for `load`."""
+
     def append(self, proposal: Proposal, expected_epoch: int) -> int:
         """Admit a change if the newest one is `expected_epoch`, and return its number."""
 
     def follow(self, state: State) -> Follower:
         """Return a follower of the changes after `state`."""
 
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head."""
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here."""
+
+    def continuity(self) -> str:
+        """Return what stays the same for as long as the store cannot have lost what it accepted."""
+
     def close(self) -> None:
         """Give back what the store holds; followers stay usable."""
+
+    def __enter__(self) -> Self:
+        """Use the store in a `with`, which closes it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
 
 
 class EmbeddedStore:
     """The store of one host: a SQLite file. Safe to use from several threads and processes."""
 
-    def __init__(self, path: Path, *, trust: Trust, signer: Signer | None = None) -> None:
+    def __init__(
+        self, path: Path, *, trust: Trust, signer: Signer | None = None, progress: Progress = silent
+    ) -> None:
         """Open the store at `path`, making it when there is none.
 
         ``trust`` is this process's own trust document, which the one in force must equal; without
-        ``signer``, the key of one of its nodes, nothing can be appended.
+        ``signer``, the key of one of its nodes, nothing can be appended. ``progress`` is told how far `load`
+        has got.
 
         Raises:
             ConfigError: the file is on a network file system, open to others, or no state store; or the
                 signer is no node of the document.
             NotServing: SQLite cannot open it now.
         """
-        node = None if signer is None else trust.node(signer.public)
-        if signer is not None and node is None:
-            raise ConfigError(
-                f"node key `{signer.id}` is not among the nodes of the trust document, so nobody would accept"
-                " what it signs"
-            )
         self._path = path
         self._trust = trust
         self._signer = signer
-        self._node = "" if node is None else node.id
+        self._node = node_of(trust, signer)
+        self._progress = progress
         self._lock = threading.Lock()
         self._known = State()
         make(path)
@@ -121,10 +125,22 @@ class EmbeddedStore:
             ConfigError: the trust document in force is another than this process's own.
             NotServing: the file cannot be read now.
         """
+        return check_trust(self.load_any(), self._trust)
+
+    def load_any(self) -> State:
+        """Return the state as `load` does, whichever trust document is in force in it.
+
+        A node's own copy may be behind the document that the node was given.
+
+        Raises:
+            StateCorrupt, NotServing: as `load`.
+        """
         with self._lock, self._database.use() as connection:
-            with transaction(connection, "BEGIN"):
-                self._known = extend(State(), _changes_after(connection, State()))
-            return check_trust(self._known, self._trust)
+            with transaction(connection, "BEGIN"), collection_off():
+                last = highest(connection)
+                changes = _told(changes_after(connection, State()), last, self._progress)
+                self._known = extend(State(), changes)
+            return self._known
 
     def changes(self, after_epoch: int) -> Iterator[Change]:
         """Yield the stored changes after an epoch, in order; verifying them is for `load`.
@@ -134,8 +150,7 @@ class EmbeddedStore:
             NotServing: the file cannot be read now.
         """
         with self._lock, self._database.use() as connection:
-            for row in connection.execute(_SELECT_AFTER, (after_epoch,)):
-                yield _change(row)
+            yield from changes_from(connection, after_epoch)
 
     def append(self, proposal: Proposal, expected_epoch: int) -> int:
         """Admit a change if the newest one is `expected_epoch`; it is durable when this returns its number.
@@ -157,7 +172,7 @@ class EmbeddedStore:
         content = read_body(proposal.draft)
         with self._lock, self._database.use() as connection:
             with transaction(connection, "BEGIN IMMEDIATE"):
-                self._known = extend(self._known, _changes_after(connection, self._known))
+                self._known = extend(self._known, changes_after(connection, self._known))
                 state = check_trust(self._known, self._trust)
                 if state.epoch != expected_epoch:
                     raise StateConflict(
@@ -170,8 +185,8 @@ class EmbeddedStore:
                     if faults:
                         raise RegistryError(faults)
                 change = admit(proposal, state=state, node=self._node, signer=self._signer)
-                after = apply_change(change, content, state=private(state))
-                _insert(connection, change)
+                after = apply_change(change, content, state=state)
+                insert(connection, change)
             self._known = after
             return after.epoch
 
@@ -182,6 +197,81 @@ class EmbeddedStore:
             NotServing: the file cannot be opened now.
         """
         return EmbeddedFollower(self._path, state=state, trust=self._trust)
+
+    def keep(self, changes: Sequence[Change]) -> None:
+        """Store changes that another store admitted and the caller has verified; those here already are left.
+
+        Raises:
+            StateCorrupt: they do not follow from what is here, or another change has one of the numbers.
+            NotServing: the file cannot be written now; nothing is stored.
+        """
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            for change in changes:
+                if stored(connection, change.epoch) == change:
+                    continue
+                before = stored(connection, change.epoch - 1)
+                if change.previous != (before.chain_hash if before else GENESIS):
+                    raise StateCorrupt(
+                        f"change {change.epoch} does not follow from this node's own copy of the changes"
+                    )
+                if stored(connection, change.epoch) is not None:
+                    raise StateCorrupt(
+                        f"this node's own copy has another change {change.epoch}; two histories:"
+                        " `policyd registry republish` shows both"
+                    )
+                insert(connection, change)
+
+    def highest(self) -> int:
+        """Return the number of the newest change here, 0 when there is none; nothing is verified.
+
+        Raises:
+            StateCorrupt, NotServing: as `load`.
+        """
+        with self._lock, self._database.use() as connection:
+            return highest(connection)
+
+    def renew(self, acknowledgement: Acknowledgement) -> Renewal:
+        """Keep an acknowledgement, in one step with the comparison: only if it names the head.
+
+        Raises:
+            ValueError: the acknowledgement has a form that could not be read back.
+            StateCorrupt, NotServing: as `append`.
+        """
+        words = acknowledgement_bytes(acknowledgement)
+        with self._lock, self._database.use() as connection, transaction(connection, "BEGIN IMMEDIATE"):
+            epoch = highest(connection)
+            newest = stored(connection, epoch)
+            chain_hash = newest.chain_hash if newest else GENESIS
+            accepted = (epoch, chain_hash) == (acknowledgement.epoch, acknowledgement.chain_hash)
+            if accepted:
+                connection.execute(_ACKNOWLEDGE, (acknowledgement.node, words))
+        return Renewal(accepted=accepted, epoch=epoch, chain_hash=chain_hash)
+
+    def acknowledgements(self) -> Mapping[str, Acknowledgement]:
+        """Return the last acknowledgement of each node, by its id; signatures are not checked here.
+
+        Raises:
+            StateCorrupt: one has another form than policyd writes.
+            NotServing: the file cannot be read now.
+        """
+        with self._lock, self._database.use() as connection:
+            rows = connection.execute("SELECT node, words FROM acknowledgement ORDER BY node").fetchall()
+        try:
+            found = {node: read_acknowledgement(words) for node, words in rows}
+        except ValueError as error:
+            raise StateCorrupt(f"an acknowledgement in {self._path} cannot be read: {error}") from None
+        if any(node != each.node for node, each in found.items()):
+            raise StateCorrupt(f"an acknowledgement in {self._path} is kept under another node's id")
+        return found
+
+    def continuity(self) -> str:
+        """Return what names this file in this run of the machine; a commit outlives the process that made it.
+
+        Raises:
+            StateCorrupt: the file was removed or replaced.
+        """
+        with self._lock, self._database.use():
+            return self._database.identity
 
     def close(self) -> None:
         """Close the connection."""
@@ -220,8 +310,10 @@ class EmbeddedFollower:
                 version: int = connection.execute("PRAGMA data_version").fetchone()[0]
                 if version != self._seen:
                     with transaction(connection, "BEGIN"):
-                        changes = tuple(_changes_after(connection, self._state))
-                    self._state = check_trust(extend(self._state, changes), self._trust)
+                        changes = tuple(changes_after(connection, self._state))
+                    # Every renewal of a lease is a commit, too; a registry is not copied for that.
+                    if changes:
+                        self._state = check_trust(extend(self._state, changes), self._trust)
                     self._seen = version
                     if changes:
                         return Update(changes=changes, state=self._state)
@@ -241,6 +333,23 @@ class EmbeddedFollower:
         self._database.close()
 
 
+def node_of(trust: Trust, signer: Signer | None) -> str:
+    """Return the name of the node whose key `signer` is; empty without one.
+
+    Raises:
+        ConfigError: it is no node of the trust document.
+    """
+    if signer is None:
+        return ""
+    node = trust.node(signer.public)
+    if node is None:
+        raise ConfigError(
+            f"node key `{signer.id}` is not among the nodes of the trust document, so nobody would accept"
+            " what it signs"
+        )
+    return node.id
+
+
 def check_trust(state: State, trust: Trust) -> State:
     """Return `state` if the trust document in force is `trust`, or none is yet.
 
@@ -255,39 +364,7 @@ def check_trust(state: State, trust: Trust) -> State:
     return state
 
 
-def _changes_after(connection: sqlite3.Connection, state: State) -> Iterator[Change]:
-    """Yield the changes after `state`, in order; the caller holds a transaction."""
-    if state.epoch:
-        row = connection.execute(_SELECT_ONE, (state.epoch,)).fetchone()
-        if row is None or _change(row).chain_hash != state.chain_hash:
-            raise StateCorrupt(
-                f"change {state.epoch} is no longer the one that was applied; restore the state"
-            )
-    for row in connection.execute(_SELECT_AFTER, (state.epoch,)):
-        yield _change(row)
-
-
-def _change(row: tuple[int, bytes, str, bytes, str, str, int, str, bytes, str, str, bytes]) -> Change:
-    epoch, previous, kind, body, who, why, at, change_id, planned_on, signatures, node, signature = row
-    if kind not in set(ChangeKind) or not is_dated(at):
-        raise StateCorrupt(f"change {epoch} has a kind or date that no policyd of this format writes")
-    draft = Draft(ChangeKind(kind), body, who=who, why=why, at=at, change_id=change_id, planned_on=planned_on)
-    found = []
-    for word in signatures.split():
-        match = _SIGNATURE.fullmatch(word)
-        if match is None:
-            raise StateCorrupt(f"change {epoch} has signatures that no policyd of this format writes")
-        found.append(AdminSignature(match[1], bytes.fromhex(match[2])))
-    return Change(epoch, previous, draft, tuple(found), node=node, signature=signature)
-
-
-def _insert(connection: sqlite3.Connection, change: Change) -> None:
-    draft = change.draft
-    signatures = " ".join(f"{each.key_id}:{each.signature.hex()}" for each in change.signatures)
-    connection.execute(
-        _INSERT,
-        (
-            *(change.epoch, change.previous, draft.kind.value, draft.body, draft.who, draft.why, draft.at),
-            *(draft.change_id, draft.planned_on, signatures, change.node, change.signature),
-        ),
-    )
+def _told(changes: Iterator[Change], last: int, progress: Progress) -> Iterator[Change]:
+    for change in changes:
+        yield change
+        progress("reading changes of state", change.epoch, last)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from pbac.v1 import decision_pb2
 
@@ -17,6 +16,7 @@ from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.registry.change import Change, State, judge
 from policyd.registry.draft import Content, Proposal
+from policyd.registry.store import StateStore
 from policyd.service.node import Node
 
 _PATIENCE_S = 1.0
@@ -45,16 +45,6 @@ class Made:
     waiting_for: tuple[str, ...] = ()
 
 
-class ChangeStore(Protocol):
-    """What this takes of a state store."""
-
-    def append(self, proposal: Proposal, expected_epoch: int) -> int:
-        """Admit a change if the newest one is `expected_epoch`, and return its number."""
-
-    def changes(self, after_epoch: int) -> Iterator[Change]:
-        """Yield the stored changes after an epoch."""
-
-
 class Changer:
     """Makes changes through one node. Safe for many threads.
 
@@ -65,7 +55,7 @@ class Changer:
     def __init__(
         self,
         node: Node,
-        store: ChangeStore,
+        store: StateStore,
         ledger: Ledger,
         *,
         name: str,
@@ -181,11 +171,17 @@ class Changer:
 
 
 @contextmanager
-def reading(store: ChangeStore, after_epoch: int = 0) -> Iterator[Iterator[Change]]:
-    """Give the stored changes after an epoch, and let go of the store, however far they were read."""
+def reading(store: StateStore, after_epoch: int = 0) -> Iterator[Iterator[Change]]:
+    """Give the stored changes after an epoch, and let go of the store, however far they were read.
+
+    Raises:
+        NotServing: they cannot be read now, or are damaged.
+    """
     changes = store.changes(after_epoch)
     try:
         yield changes
+    except (ConfigError, StateCorrupt) as error:
+        raise NotServing(f"the stored changes cannot be read: {error}") from error
     finally:
         if isinstance(changes, Generator):
             changes.close()

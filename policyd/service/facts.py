@@ -18,9 +18,12 @@ from policyd.model import (
     Accreditation,
     AccreditationLevel,
     Action,
+    Agreement,
     Claimed,
+    DataService,
     FieldMask,
     Instant,
+    Organisation,
     Registry,
     Request,
     Requester,
@@ -80,13 +83,31 @@ class Detail:
     facts: bytes
 
 
+class _Found:
+    """Registry entries that are still being gathered."""
+
+    def __init__(self) -> None:
+        self.organisations: dict[str, Organisation] = {}
+        self.requesters: dict[str, Requester] = {}
+        self.accreditations: dict[str, Accreditation] = {}
+        self.data_services: dict[str, DataService] = {}
+        self.agreements: dict[str, Agreement] = {}
+
+    @property
+    def registry(self) -> Registry:
+        """All of them."""
+        return Registry(
+            self.organisations, self.requesters, self.accreditations, self.data_services, self.agreements
+        )
+
+
 def facts_of(snapshot: Snapshot, request: Request) -> bytes:
     """Return the facts that a decision on `request` read: the same for every question of one kind.
 
     Of the registry only the entries that were looked at, and of the agreement not who else is in it.
     """
     verified, claimed = request.verified, request.claimed
-    found = Registry()
+    found = _Found()
     agreed: FieldMask = 0
     service = snapshot.services.get(verified.spiffe_id)
     if service is not None:
@@ -112,7 +133,7 @@ def facts_of(snapshot: Snapshot, request: Request) -> bytes:
         "epoch": snapshot.epoch,
         "policy_digest": snapshot.policy.digest,
         "policy_version": snapshot.policy.version,
-        "registry": to_dict(found),
+        "registry": to_dict(found.registry),
         "agreement_fields": encode_mask(agreed),
     }
     return canonical_json(document)
@@ -123,7 +144,7 @@ def _requester(snapshot: Snapshot, verified: Verified) -> Requester | None:
     return None if token is None else snapshot.requesters.get((token.issuer, token.subject))
 
 
-def _add_person(snapshot: Snapshot, requester: Requester, found: Registry, *, visas: Visas) -> None:
+def _add_person(snapshot: Snapshot, requester: Requester, found: _Found, *, visas: Visas) -> None:
     """Add a requester with organisation and accreditations, and as much of those who supervise them."""
     found.requesters[requester.id] = requester
     organisation = snapshot.organisations.get(requester.organisation)
@@ -222,9 +243,9 @@ def snapshot_of(facts: bytes, policy: PolicySet) -> Snapshot:
         version, epoch = int(known["policy_version"]), int(known["epoch"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise LedgerCorrupt(f"the facts of the detail cannot be read: {error}") from None
-    for agreement in list(registry.agreements.values()):
-        registry.agreements[agreement.id] = replace(agreement, fields=agreed)
-    return build_snapshot(replace(policy, version=version), registry, epoch=epoch)
+    agreements = {id_: replace(each, fields=agreed) for id_, each in registry.agreements.items()}
+    whole = replace(registry, agreements=agreements)
+    return build_snapshot(replace(policy, version=version), whole, epoch=epoch)
 
 
 def _write_visas(visas: Visas) -> dict[str, object]:

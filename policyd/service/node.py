@@ -17,6 +17,7 @@ from policyd.interceptors.call import Call
 from policyd.ledger.entry import Entry
 from policyd.ledger.group import Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
+from policyd.persistent import TokenSet
 from policyd.registry.change import State
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
@@ -32,7 +33,7 @@ class Current:
     """What the node decides on now. Replaced whole, by one assignment, when the state moves."""
 
     decider: Decider
-    seals: Mapping[str, frozenset[bytes]]
+    seals: Mapping[str, TokenSet]
     """Tokens under seal, by id of the data service that knows them."""
     state: State
     """All changes up to the epoch, added up: what administrators read and plan on."""

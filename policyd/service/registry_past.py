@@ -8,11 +8,12 @@ from policyd.model import Registry
 from policyd.registry.change import GENESIS, State
 from policyd.registry.draft import ChangeKind, read_body
 from policyd.registry.entry import Entry, Section
-from policyd.service.changing import ChangeStore, reading
+from policyd.registry.store import StateStore
+from policyd.service.changing import reading
 
 
 def entry_at(
-    store: ChangeStore, section: Section, id_: str, *, epoch: int, state: State
+    store: StateStore, section: Section, id_: str, *, epoch: int, state: State
 ) -> tuple[Entry, int] | None:
     """Return an entry as it was at an epoch, and the number of the change that gave it this content.
 

@@ -18,8 +18,9 @@ from policyd.registry.draft import Proposal, read_body
 from policyd.registry.entry import Entry, Section, entries
 from policyd.registry.reach import gives_more
 from policyd.registry.state import Effect, plan
+from policyd.registry.store import StateStore
 from policyd.service.change_wire import read_change, write_differences, write_faults
-from policyd.service.changing import Changer, ChangeStore, Made, Progress
+from policyd.service.changing import Changer, Made, Progress
 from policyd.service.node import Node
 from policyd.service.registry_list import Listings
 from policyd.service.registry_past import entry_at
@@ -36,7 +37,7 @@ _STATE = {
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     """Apply, Get, List and Suspend. Which roles may call them stands in `policyd.service.roles`."""
 
-    def __init__(self, node: Node, store: ChangeStore, changer: Changer, roles: Roles) -> None:
+    def __init__(self, node: Node, store: StateStore, changer: Changer, roles: Roles) -> None:
         self._node = node
         self._store = store
         self._changer = changer
@@ -159,9 +160,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
 def suspension(section: Section, entry: Entry) -> Registry:
     """Return the change that takes an entry out of use and leaves all else of it as it is."""
-    change = Registry()
-    section.of(change)[entry.id] = cast("Any", replace)(entry, status=Status.SUSPENDED)
-    return change
+    stopped = cast("Any", replace)(entry, status=Status.SUSPENDED)
+    return Registry(**{section.key: {entry.id: stopped}})
 
 
 def _applied(made: Made) -> pb.ApplyResponse:

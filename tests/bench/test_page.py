@@ -68,3 +68,18 @@ def test_the_bench_of_the_witness_runs(
     """It compares appends with and without a witness, for every number of callers."""
     importlib.import_module("witness").main(["--rounds=1", "--seconds=0.1", f"--directory={tmp_path}"])
     assert capsys.readouterr().out.count("of the rate") == 3
+
+
+def test_the_bench_of_a_national_registry_runs(
+    benches: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It starts two nodes, asks, changes and watches, and says of every target whether it is met."""
+    path = tmp_path / "page.md"
+    importlib.import_module("scale").main(
+        ["--divide=1000", "--changes=2", "--runs=1", f"--directory={tmp_path}", f"--out={path}"]
+    )
+    text = path.read_text(encoding="utf-8")
+    assert text.count(": met.") + text.count(": MISSED.") == 4
+    assert "<!-- begin bench/scale.py -->" in text
+    assert "| seals | 1,000 | 1,000 |" in text
+    assert "made 1,214 entries in 8 changes" in capsys.readouterr().out

@@ -27,12 +27,16 @@ from support.administration import (
     propose,
     trust,
 )
+from support.redis import RedisServer, domain_of
 
 from policyd.errors import ApprovalMissing, ConfigError, NotAuthorised, StateConflict, StateCorrupt
 from policyd.model import DataService, Organisation, Registry, Seal, Status
 from policyd.registry.change import GENESIS, State
 from policyd.registry.check import RegistryError
 from policyd.registry.draft import Activation, Lift, Proposal
+from policyd.registry.lease import Acknowledgement
+from policyd.registry.redis_store import Fleet, RedisStore
+from policyd.registry.redis_url import parse_redis_url
 from policyd.registry.store import EmbeddedStore, StateStore
 from policyd.registry.trust import Trust
 
@@ -57,11 +61,37 @@ def _embedded(directory: Path, node: Key | None, trust: Trust) -> StateStore:
     return EmbeddedStore(directory / "state.db", trust=trust, signer=node)
 
 
-BACKENDS: dict[str, Callable[[Path, Key | None, Trust], StateStore]] = {"embedded": _embedded}
+def _redis(directory: Path, node: Key | None, trust: Trust) -> StateStore:
+    url = parse_redis_url(os.environ[REDIS], base=directory)
+    return RedisStore(Fleet(url, domain_of(directory), trust), signer=node)
+
+
+def _redis_with_copy(directory: Path, node: Key | None, trust: Trust) -> StateStore:
+    url = parse_redis_url(os.environ[REDIS], base=directory)
+    copy = directory / f"copy-{node.name if node else 'reader'}.db"
+    return RedisStore(Fleet(url, domain_of(directory), trust, copy), signer=node)
+
+
+REDIS = "POLICYD_TEST_REDIS"
+"""The variable that tells the processes of one test where its Redis is."""
+BACKENDS: dict[str, Callable[[Path, Key | None, Trust], StateStore]] = {
+    "embedded": _embedded,
+    "redis": _redis,
+    "redis-with-copy": _redis_with_copy,
+}
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Return one Redis for all tests; each has keys of its own."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(params=sorted(BACKENDS))
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def empty(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    if request.param != "embedded":
+        monkeypatch.setenv(REDIS, request.getfixturevalue("redis_server").url)
     return Place(request.param, tmp_path)
 
 
@@ -496,3 +526,107 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new(place: Place) -> None:
             state = store.load()
             assert state.epoch in (acknowledged, acknowledged + 1)
             put(store, 0)
+
+
+# Leases
+
+
+def acknowledgement(node: str, state: State, *, at_boot_ms: int = 1_000) -> Acknowledgement:
+    return Acknowledgement(node, state.epoch, state.chain_hash, at_boot_ms, signature=b"\x05" * 64)
+
+
+def test_an_acknowledgement_of_the_head_is_kept(store: StateStore) -> None:
+    """Each node has one, the last, and it comes back as it was given."""
+    assert store.renew(acknowledgement("node-a", store.load())).accepted
+    put(store, 1)
+    state = store.load()
+
+    first = store.renew(acknowledgement("node-a", state, at_boot_ms=2_000))
+    second = store.renew(acknowledgement("node-b", state))
+
+    assert (first.accepted, first.epoch, first.chain_hash) == (True, FIRST + 1, state.chain_hash)
+    assert second.accepted
+    assert store.acknowledgements() == {
+        "node-a": acknowledgement("node-a", state, at_boot_ms=2_000),
+        "node-b": acknowledgement("node-b", state),
+    }
+
+
+def test_an_acknowledgement_of_anything_but_the_head_is_not_kept(store: StateStore) -> None:
+    """Older, newer or of another history: it is refused with the head as it is, and the last one stays."""
+    before = store.load()
+    store.renew(acknowledgement("node-a", before))
+    put(store, 1)
+    state = store.load()
+    wrong = (
+        before,
+        State(FIRST + 2, state.chain_hash),
+        State(FIRST + 1, b"\0" * 32),
+        State(FIRST, state.chain_hash),
+    )
+
+    for known in wrong:
+        have = store.renew(acknowledgement("node-a", known, at_boot_ms=9_000))
+
+        assert (have.accepted, have.epoch, have.chain_hash) == (False, FIRST + 1, state.chain_hash)
+    assert store.acknowledgements() == {"node-a": acknowledgement("node-a", before)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"node": ""},
+        {"node": "a b"},
+        {"signature": b""},
+        {"chain_hash": b"1"},
+        {"epoch": -1},
+        {"at_boot_ms": -1},
+    ],
+    ids=str,
+)
+def test_an_acknowledgement_that_could_not_be_read_back_is_refused(
+    store: StateStore, changes: dict[str, object]
+) -> None:
+    """One that has another form than a node's is not kept."""
+    with pytest.raises(ValueError):
+        store.renew(replace(acknowledgement("node-a", store.load()), **changes))  # type: ignore[arg-type]
+
+    assert store.acknowledgements() == {}
+
+
+def test_of_a_renewal_and_a_change_at_once_one_comes_first(place: Place) -> None:
+    """A renewal that is accepted was made on the head: every acknowledgement kept names what was the head."""
+    start = threading.Barrier(2)
+    accepted: list[int] = []
+
+    def change() -> None:
+        with closing(place.open(NODE_A)) as store:
+            start.wait()
+            for number in range(20):
+                put(store, number)
+
+    thread = threading.Thread(target=change)
+    with closing(place.open(NODE_B)) as store:
+        thread.start()
+        start.wait()
+        while not accepted or accepted[-1] < FIRST + 20:
+            state = store.load()
+            if store.renew(acknowledgement("node-b", state)).accepted:
+                accepted.append(state.epoch)
+            assert (
+                store.acknowledgements().get("node-b", acknowledgement("node-b", state)).epoch <= FIRST + 20
+            )
+        thread.join(PATIENCE_S)
+
+        assert accepted == sorted(accepted)
+        assert store.acknowledgements()["node-b"] == acknowledgement("node-b", store.load())
+
+
+def test_a_store_that_stays_what_it_is_says_the_same(place: Place) -> None:
+    """Its continuity does not change with changes, nor between two who look."""
+    with closing(place.open(NODE_A)) as store, closing(place.open(NODE_B)) as other:
+        before = store.continuity()
+        put(store, 1)
+
+        assert store.continuity() == before == other.continuity()
+        assert before

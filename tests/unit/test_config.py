@@ -314,3 +314,21 @@ def test_mistakes_of_the_trust_document_are_told_with_the_others(tmp_path: Path)
 
     (absent,) = mistakes(tmp_path, TEXT.replace("trust.yaml", "other.yaml"))
     assert "other.yaml:1:1: cannot be read" in absent
+
+
+def test_the_state_is_embedded_or_in_a_redis(tmp_path: Path) -> None:
+    """`state:` takes `embedded` or the URL of a Redis, whose paths are taken from the data directory."""
+    line = 'state: "rediss://policyd@redis.test:6380?password_file=keys/redis&ca=tls/redis.pem"\n'
+
+    assert read_config(write(tmp_path, TEXT)).redis is None
+    assert read_config(write(tmp_path, TEXT + "state: embedded\n")).redis is None
+    redis = read_config(write(tmp_path, TEXT + line)).redis
+    assert redis is not None
+    assert str(redis) == "rediss://redis.test:6380"
+    assert redis.authority == tmp_path / "tls" / "redis.pem"
+    assert redis.password is not None
+    assert redis.password.file == tmp_path / "keys" / "redis"
+    (mistake,) = mistakes(tmp_path, TEXT + 'state: "redis://u:secret@redis.test"\n')
+    assert "holds a password" in mistake
+    assert ":secret" not in mistake
+    assert "policyd.yaml:10:" in mistake

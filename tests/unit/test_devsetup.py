@@ -11,10 +11,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from support.server import POLICY
 
 from policyd import clock
-from policyd.devsetup import client_credentials, client_files, local_issuer, set_up
+from policyd.devsetup import (
+    ADMINISTRATORS,
+    client_credentials,
+    client_files,
+    key_name,
+    local_issuer,
+    put_in_force,
+    set_up,
+)
 from policyd.errors import ConfigError, SourceError
 from policyd.identity import keys
 from policyd.identity.token import TokenVerifier
+from policyd.registry.trust import Role
+from policyd.state import open_store
 
 
 def test_everything_that_a_node_names_is_there(tmp_path: Path) -> None:
@@ -106,3 +116,35 @@ def test_a_public_key_that_looks_like_a_number_is_read_back_as_text(tmp_path: Pa
 
     trust = set_up(tmp_path, policy=POLICY).trust
     assert [(each.id, each.key) for each in trust.nodes.values()] == [("node-1", public)]
+
+
+def test_everybody_who_administers_has_a_key_and_a_certificate(tmp_path: Path) -> None:
+    """One person a role, each with the key that the trust document names, and a certificate of their own."""
+    config = set_up(tmp_path / "data", policy=POLICY)
+
+    admins = config.trust.administrators
+    assert {id_: set(each.roles) for id_, each in admins.items()} == {
+        id_: {role} for id_, role in ADMINISTRATORS.items()
+    }
+    assert len({each.person for each in admins.values()}) == len(Role) == len(admins)
+    for id_, each in admins.items():
+        assert keys.load_signing_key(config.keys / f"{key_name(id_)}.key").public == each.key
+        certificate = x509.load_pem_x509_certificate((config.data / f"tls/admin/{id_}.pem").read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [each.spiffe_id]
+
+
+def test_trust_document_and_policy_set_are_put_in_force_once(tmp_path: Path) -> None:
+    """Two changes, each with the signatures it takes; the second time there is nothing to do."""
+    config = set_up(tmp_path / "data", policy=POLICY)
+    for _ in range(2):
+        put_in_force(config)
+
+    with open_store(config) as store:
+        state = store.load()
+        changes = list(store.changes(0))
+    assert (state.epoch, state.trust) == (2, config.trust)
+    assert [(each.draft.kind.value, each.draft.who, len(each.signatures)) for each in changes] == [
+        ("trust", "registrar-1", 2),
+        ("activation", "policy-author-1", 2),
+    ]

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 FLOORS: dict[int, str] = {
     0: "model errors reasons clock ids names files sqlite",
-    1: "purpose fieldset merkle canonical transform obligation",
+    1: "persistent purpose fieldset merkle canonical transform obligation",
     2: "policy",
     3: "decision",
     4: "registry ledger identity",

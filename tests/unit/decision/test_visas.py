@@ -22,6 +22,7 @@ from support.tiny_registry import (
 
 from policyd.decision.accreditation import Standing, boundaries, standing, supervisors
 from policyd.decision.cache import Decider
+from policyd.decision.counterfactual import relevant
 from policyd.decision.decide import decide
 from policyd.decision.explain import explain
 from policyd.decision.gates import admit
@@ -244,12 +245,16 @@ def test_a_standing_by_visa_changes_by_itself_only_at_its_boundaries(policy: Pol
 def test_everybody_whose_accreditation_is_looked_at_is_named(policy: PolicySet) -> None:
     """By the registry and by visas, known people only."""
     record = accreditation(level=PROVISIONAL, supervisor="researcher-8")
-    snapshot = tiny.snapshot(policy, record, requester("researcher-9"))
+    full = accreditation("ACC-0", scheme="other")
+    snapshot = tiny.snapshot(policy, record, full, requester("researcher-9"))
     visas = Visas((PUPIL, NAMED_BY_NOBODY, visa(level=PROVISIONAL, supervisor=("issuer-1", "nobody"))))
 
     found = supervisors(snapshot, snapshot.requesters_by_id["researcher-1"], visas=visas)
 
     assert found == {"researcher-8", "researcher-9"}
+    own = [each for held in (record, full) for each in (held.from_at, held.until_at)]
+    bounds = boundaries(snapshot, snapshot.requesters_by_id["researcher-1"], visas=visas)
+    assert set(bounds) == {*own, PUPIL.from_at, PUPIL.until_at}
 
 
 STRICT = agreement(gateway="STRICT-1", purposes=frozenset({"research"}))
@@ -309,6 +314,28 @@ def test_a_kept_entitlement_ends_with_the_visa_it_rests_on(policy: PolicySet) ->
     assert decider.decide_until(later, NOW)[1] == NOW + 40
     assert tiny.spell(decider.decide(request, NOW + 49)) == {"Pupil.Fsm": "release"}
     assert tiny.spell(decider.decide(request, NOW + 50)) == {"Pupil.Fsm": "withhold GATEWAY_PRECONDITION"}
+
+
+def test_a_kept_entitlement_ends_where_a_project_begins(policy: PolicySet) -> None:
+    """A visa for later may change the answer then."""
+    decider = Decider(
+        build_snapshot(policy, tiny.registry(replace(STRICT, project_accredited=False)), epoch=1)
+    )
+    request = bringing(ask("Pupil.Fsm"), project(from_at=NOW + 50))
+
+    assert tiny.spell(decider.decide(request, NOW)) == {"Pupil.Fsm": "withhold GATEWAY_PRECONDITION"}
+    assert decider.decide_until(request, NOW)[1] == NOW + 50
+    assert tiny.spell(decider.decide(request, NOW + 50)) == {"Pupil.Fsm": "release"}
+
+
+def test_who_supervises_by_visa_is_among_the_entries_that_a_decision_reads(policy: PolicySet) -> None:
+    """Counterfactuals are worked out on those alone."""
+    snapshot = tiny.snapshot(policy, requester("researcher-9"), OWN)
+
+    found = relevant(snapshot, bringing(ask("Pupil.Fsm"), PUPIL), now=NOW, provisional=False)
+
+    assert found.requesters.keys() == {"researcher-1", "researcher-9"}
+    assert "ACC-9" in found.accreditations
 
 
 def test_an_explanation_says_that_it_was_a_visa_and_whose(policy: PolicySet) -> None:

@@ -32,7 +32,9 @@ NAME = "https://issuer.test"
 SERVICE = "spiffe://policyd.test/data-service/npd-secure"
 ONE, TWO = signing_key(1), signing_key(2)
 NOW = 1_770_000_000
-RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+RSA_JWK = jwt.algorithms.RSAAlgorithm.to_jwk(
+    rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key(), as_dict=True
+)
 P256 = ec.generate_private_key(ec.SECP256R1())
 
 
@@ -197,17 +199,40 @@ def test_a_key_without_an_algorithm_has_the_one_that_fits(server: JwksServer, ha
 
 def test_one_key_for_two_algorithms_is_refused(hand: Hand, server: JwksServer) -> None:
     """Under whatever names it comes (RFC 8725 section 3.1)."""
-    numbers = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True)
     server.answer = with_keys(
-        {**numbers, "kid": "a", "alg": "PS256"}, {**numbers, "kid": "b", "alg": "RS256"}
+        {**RSA_JWK, "kid": "a", "alg": "PS256"}, {**RSA_JWK, "kid": "b", "alg": "RS256"}
     )
-    remote = RemoteJwks(server.url, server.authority)
-    issuer = Issuer(NAME, jwks=remote, algorithms=("RS256", "PS256"))
-    source = RemoteKeys(issuer, remote, changed=hand.changed, now_s=hand.now_s)
+    source = rsa_source(server, hand)
     source.fetch()
 
     assert "two algorithms" in source.failure
     assert code_of(source.current) == "keys-stale"
+
+
+def rsa_source(server: JwksServer, hand: Hand) -> RemoteKeys:
+    """Return a source of an issuer that may use two algorithms with keys of one kind."""
+    remote = RemoteJwks(server.url, server.authority)
+    issuer = Issuer(NAME, jwks=remote, algorithms=("RS256", "PS256"))
+    return RemoteKeys(issuer, remote, changed=hand.changed, now_s=hand.now_s)
+
+
+def test_a_key_that_fits_two_algorithms_and_states_none_is_left_out(hand: Hand, server: JwksServer) -> None:
+    """Nobody guesses which of them it is for."""
+    server.answer = with_keys({**RSA_JWK, "kid": "a"}, {**RSA_JWK, "kid": "b", "alg": "PS256"})
+    source = rsa_source(server, hand)
+    source.fetch()
+
+    assert set(source.current()) == {"b"}
+
+
+def test_the_same_key_for_another_algorithm_is_a_change(hand: Hand, server: JwksServer) -> None:
+    """What was verified under the old algorithm counts no more."""
+    source = rsa_source(server, hand)
+    for algorithm in ("PS256", "RS256", "RS256"):
+        server.answer = with_keys({**RSA_JWK, "kid": "a", "alg": algorithm})
+        source.fetch()
+
+    assert len(hand.changes) == 2
 
 
 def test_an_issuer_that_withdraws_every_key_has_none(server: JwksServer, hand: Hand) -> None:
@@ -439,7 +464,7 @@ def test_a_start_without_the_issuer_says_so_and_recovers(server: JwksServer, tmp
     remote = verifier._keyring._remotes[NAME]
     verifier.reload()
     with remote._moved:
-        assert remote._moved.wait_for(lambda: remote.fetches > 1, 10.0)
+        assert remote._moved.wait_for(lambda: remote.fetches > 1, RETRY_S / 2)  # before it asks by itself
     assert verdict(verifier, token("k1", ONE)) == "ok"
     verifier.close()
 

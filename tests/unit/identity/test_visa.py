@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 from base64 import urlsafe_b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,8 +288,16 @@ def test_only_brokers_carry_visas(trust: VisaTrust, tmp_path: Path) -> None:
     elsewhere = token_verifier(tmp_path, trust, broker="https://other.test")
     without = token_verifier(tmp_path, None)
 
-    carried = token(EVERYTHING, broker="https://other.test")
+    known = {
+        "use": "link",
+        "set": {"value": "r-778,https%3A%2F%2Fvisas.test;researcher-1,https%3A%2F%2Fother.test"},
+    }
+    visas = [*EVERYTHING, make(known)]
+    carried = token(visas, broker="https://other.test")
     assert elsewhere.verify(carried, data_service=SERVICE, now=NOW).visas == NO_VISAS
+    also = replace(trust, brokers=trust.brokers | {"https://other.test"})
+    believed = token_verifier(tmp_path, also, broker="https://other.test")
+    assert believed.verify(carried, data_service=SERVICE, now=NOW).visas != NO_VISAS
     assert without.verify(token(EVERYTHING), data_service=SERVICE, now=NOW).visas == NO_VISAS
     assert without.verify(token("text"), data_service=SERVICE, now=NOW).visas == NO_VISAS
 
@@ -303,6 +312,21 @@ def test_a_key_that_is_gone_ends_the_visas_and_not_the_token(trust: VisaTrust, t
     tokens.reload()
 
     assert tokens.verify(carried, data_service=SERVICE, now=NOW).visas == NO_VISAS
+
+
+def test_a_reload_that_fails_for_visas_changes_no_key_of_tokens(trust: VisaTrust, tmp_path: Path) -> None:
+    """All files are read before the first is used."""
+    own = tmp_path / "own"
+    own.mkdir()
+    tokens = token_verifier(own, trust)
+    carried = token(EVERYTHING)
+    _jwks(own, "stranger").rename(own / "ed-2.json")
+    (tmp_path / "ed-1.json").write_text("{", encoding="ascii")
+
+    with pytest.raises(ConfigError, match="not JSON"):
+        tokens.reload()
+
+    assert tokens.verify(carried, data_service=SERVICE, now=NOW).visas != NO_VISAS
 
 
 def test_stale_keys_end_the_visas_and_not_the_token_and_are_not_remembered(

@@ -14,8 +14,9 @@ from support.administration import AT, NODE_A, TRUST, Key, make, propose
 from policyd.errors import ConfigError, NotServing, PolicydError, StateCorrupt
 from policyd.model import Organisation, Registry, Status
 from policyd.registry import database
-from policyd.registry.change import State
+from policyd.registry.change import Change, State
 from policyd.registry.draft import Proposal
+from policyd.registry.lease import Acknowledgement
 from policyd.registry.store import EmbeddedStore
 
 
@@ -298,3 +299,61 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         _open(tmp_path / "state.db")
 
     assert not (tmp_path / "state.db").exists()
+
+
+def _changes(path: Path, numbers: list[int]) -> tuple[Change, ...]:
+    """Return the changes of a new store: a trust document, and one that brings an organisation a number."""
+    with _open(path) as store, closing(store.follow(State())) as follower:
+        make(store, TRUST, change_id="the-first")
+        for number in numbers:
+            make(store, _entry(number), change_id=f"of-{number}")
+        update = follower.poll(0.0)
+    assert update is not None
+    return update.changes
+
+
+def test_changes_of_another_store_are_kept_as_they_were_signed(tmp_path: Path) -> None:
+    """Kept one by one, together or again, they make the same state; what is there already is left."""
+    changes = _changes(tmp_path / "a" / "state.db", [1, 2, 3])
+    with _open(tmp_path / "b" / "state.db") as copy:
+        copy.keep(changes[:1])
+        copy.keep(changes)
+        copy.keep(changes[1:])
+
+        assert copy.highest() == 4
+        assert copy.load().chain_hash == changes[-1].chain_hash
+
+
+def test_changes_that_do_not_fit_the_copy_are_not_kept(tmp_path: Path) -> None:
+    """A gap, another history or another change under one number: refused, and nothing of them is stored."""
+    ours, theirs = _changes(tmp_path / "a" / "s.db", [1, 2]), _changes(tmp_path / "b" / "s.db", [1, 7, 8])
+    assert ours[:2] == theirs[:2]
+    with _open(tmp_path / "c" / "state.db") as copy:
+        with pytest.raises(StateCorrupt, match="change 2 does not follow from this node's own copy"):
+            copy.keep(ours[1:])
+        copy.keep(ours)
+        with pytest.raises(StateCorrupt, match="own copy has another change 3; two histories"):
+            copy.keep(theirs[2:])
+        with pytest.raises(StateCorrupt, match="change 4 does not follow"):
+            copy.keep(theirs[3:])
+        three = _changes(tmp_path / "d" / "s.db", [1, 2, 3])
+        with pytest.raises(StateCorrupt):
+            copy.keep([three[3], theirs[2]])
+
+        assert copy.highest() == 3
+        assert copy.load().chain_hash == ours[2].chain_hash
+
+
+def test_an_acknowledgement_in_the_file_is_read_strictly(tmp_path: Path) -> None:
+    """One that was altered, or stands under another node's id, is damage."""
+    path = tmp_path / "state.db"
+    with _open(path) as store:
+        state = store.load()
+        store.renew(Acknowledgement("node-1", state.epoch, state.chain_hash, 5, b"\1" * 64))
+        for statement, message in (
+            ("UPDATE acknowledgement SET node = 'node-2'", "another node's id"),
+            ("UPDATE acknowledgement SET words = x'7b7d'", "cannot be read"),
+        ):
+            _execute(path, statement)
+            with pytest.raises(StateCorrupt, match=message):
+                store.acknowledgements()

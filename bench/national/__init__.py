@@ -1,0 +1,1 @@
+"""What bench/scale.py measures: a registry of national size, made from a seed."""
