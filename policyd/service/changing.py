@@ -20,7 +20,13 @@ from policyd.registry.store import StateStore
 from policyd.service.node import Node
 
 _PATIENCE_S = 1.0
-"""How long to wait for this node to take up what another has changed, or what it has changed itself."""
+"""How long to wait for this node to take up what another has changed."""
+
+_OWN_PATIENCE_S = 10.0
+"""How long to wait for this node to take up its own change: it builds what it decides on anew."""
+
+_TO_ANSWER_S = 0.5
+"""What is left of the caller's deadline for the answer itself."""
 
 
 class Progress(Enum):
@@ -140,7 +146,7 @@ class Changer:
 
     def _reached(self, change: Change, *, ends_s: float, receipt: decision_pb2.Receipt | None) -> Made:
         """Return how far a change that was made has come, waiting for this node itself a while."""
-        wait_s = min(_PATIENCE_S, max(0.0, ends_s - clock.monotonic()))
+        wait_s = min(_OWN_PATIENCE_S, max(0.0, ends_s - clock.monotonic() - _TO_ANSWER_S))
         waiting: tuple[str, ...] = self._others()
         if self._node.wait_beyond(change.epoch - 1, timeout_s=wait_s).epoch < change.epoch:
             waiting = (self._name, *waiting)
