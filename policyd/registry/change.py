@@ -13,7 +13,7 @@ from policyd.canonical import canonical_json
 from policyd.errors import NotAuthorised, StateConflict, StateCorrupt
 from policyd.model import Registry
 from policyd.registry.authority import authorise
-from policyd.registry.check import RegistryError, lifted_seals, unknown_seals
+from policyd.registry.check import RegistryError, lifted_seals, unknown_seals, unsealed
 from policyd.registry.draft import (
     Activation,
     AdminSignature,
@@ -111,6 +111,8 @@ def extend(state: State, changes: Iterable[Change]) -> State:
         content = verify_change(change, state=replace(state, registry=edit.registry))
         try:
             state = _after(change, content, state=state, edit=edit)
+        except RegistryError as error:
+            raise StateCorrupt(f"change {change.epoch} is not to be applied: {error}") from None
         except ValueError as error:
             raise StateCorrupt(f"change {change.epoch} cannot be kept: {error}") from None
     return replace(state, registry=edit.done())
@@ -159,6 +161,7 @@ def apply_change(change: Change, content: Content, *, state: State) -> State:
     """Return `state` with a change applied that `judge` has let pass.
 
     Raises:
+        RegistryError: after it a seal would not hold at some data service.
         ValueError: a seal has a token that is not 32 bytes long.
     """
     edit = RegistryEdit(state.registry)
@@ -174,6 +177,10 @@ def _after(change: Change, content: Content, *, state: State, edit: RegistryEdit
     match content:
         case Registry():
             edit.put(content)
+            # SECURITY: a node could put a data service that was signed for before a seal after it
+            # (test_no_node_can_order_a_data_service_past_a_seal).
+            if faults := unsealed(edit.registry, content):
+                raise RegistryError(faults)
         case Lift(seals):
             edit.lift(seals)
         case Activation():

@@ -14,7 +14,7 @@ from policyd.model import AccreditationLevel, Agreement, DataService, Instant, R
 from policyd.policy.reader import nearest
 from policyd.registry.entry import SECTIONS, Section
 from policyd.registry.people import Requesters
-from policyd.registry.seals import SealMap
+from policyd.registry.seals import SealEdit, SealMap
 
 MAX_YEARS = {AccreditationLevel.FULL: 5, AccreditationLevel.PROVISIONAL: 3}
 """How long an accreditation may run (Research Code of Practice and Accreditation Criteria)."""
@@ -69,7 +69,7 @@ def check(registry: Registry, *, only: Registry | None = None, before: Registry 
         _organisations(chosen),
         _agreements(registry, chosen=chosen),
         _seals(registry, chosen=chosen),
-        _unsealed(registry, chosen=chosen),
+        unsealed(registry, chosen),
         () if before is None else lifted_seals(before, chosen),
     )
     return list(islice(faults, MAX_FAULTS))
@@ -87,6 +87,25 @@ def lifted_seals(before: Registry, changes: Registry) -> list[Fault]:
             if (service, token) not in entry.tokens:
                 why = f"takes away the token of `{service}`; a change may add tokens to a seal, never lift it"
                 found.append(Fault(SECTIONS["seals"], entry.id, "tokens", why, service))
+    return found
+
+
+def unsealed(registry: Registry, changes: Registry) -> list[Fault]:
+    """Return where a seal of `registry`, which has `changes` in it by now, lacks the token of a data service.
+
+    A record is sealed at every data service or it is not sealed.
+    """
+    services = frozenset(registry.data_services) if changes.seals else frozenset()
+    found = []
+    for seal in changes.seals.values():
+        for service in sorted(services - {name for name, _ in seal.tokens}):
+            why = f"has no token for data service `{service}`, which would go on releasing the record"
+            found.append(Fault(SECTIONS["seals"], seal.id, "tokens", why))
+    for service in changes.data_services:
+        for id_ in _lacking(registry.seals, service):
+            if id_ not in changes.seals:
+                why = f"seal `{id_}` has no token for it; issue the seals again in the same change"
+                found.append(Fault(SECTIONS["data_services"], service, "id", why))
     return found
 
 
@@ -262,22 +281,8 @@ def _seals(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
                 yield Fault(section, entry.id, "tokens", why, service)
 
 
-def _unsealed(registry: Registry, *, chosen: Registry) -> Iterator[Fault]:
-    """A record is sealed at every data service or it is not sealed: each seal has a token for each."""
-    services = frozenset(registry.data_services) if chosen.seals else frozenset()
-    for seal in chosen.seals.values():
-        for service in sorted(services - {name for name, _ in seal.tokens}):
-            why = f"has no token for data service `{service}`, which would go on releasing the record"
-            yield Fault(SECTIONS["seals"], seal.id, "tokens", why)
-    for service in chosen.data_services:
-        for id_ in _lacking(registry.seals, service):
-            if id_ not in chosen.seals:
-                why = f"seal `{id_}` has no token for it; issue the seals again in the same change"
-                yield Fault(SECTIONS["data_services"], service, "id", why)
-
-
 def _lacking(seals: Mapping[str, Seal], service: str) -> Iterable[str]:
-    if isinstance(seals, SealMap):
+    if isinstance(seals, SealMap | SealEdit):
         return sorted(seals.lacking(service))
     return [seal.id for seal in seals.values() if service not in {name for name, _ in seal.tokens}]
 

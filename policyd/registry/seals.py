@@ -167,6 +167,12 @@ class SealEdit(MutableMapping[str, Seal]):
     def __len__(self) -> int:
         return self._size
 
+    def lacking(self, service: str) -> Iterator[str]:
+        """Yield the ids of seals without a token for ``service``; at once over when there are none."""
+        number = self._numbers.get(service)
+        if any(count and number not in _numbers(kind) for kind, count in self._kinds.items()):
+            yield from (key for key, seal in self.items() if service not in dict(seal.tokens))
+
     def done(self) -> SealMap:
         """Return the map as it is now: the one it started from, if that was not touched.
 

@@ -50,6 +50,9 @@ NEW = replace(
 )
 SEALED = Seal("SEAL-1", tokens=(("svc-secure", b"\x01" * 32), ("svc-second", b"\x02" * 32)))
 SERVICES = {each.id: each for each in (data_service("svc-third"), data_service("svc-fourth"))}
+EVERYWHERE = replace(
+    SEALED, tokens=(*SEALED.tokens, ("svc-fourth", b"\x04" * 32), ("svc-third", b"\x03" * 32))
+)
 ACTIVE, SUSPENDED = agreement("AG-2"), agreement("AG-2", status=Status.SUSPENDED)
 
 CONTENTS: dict[str, Content] = {
@@ -66,7 +69,9 @@ CONTENTS: dict[str, Content] = {
     "fewer-tokens-mixed": Registry(
         data_services=SERVICES, seals={"SEAL-1": replace(SEALED, tokens=SEALED.tokens[:1])}
     ),
-    "mixed": Registry(data_services=SERVICES, seals={"SEAL-9": SEALED}),
+    "mixed": Registry(
+        data_services=SERVICES, seals={name: replace(EVERYWHERE, id=name) for name in ("SEAL-1", "SEAL-9")}
+    ),
     "lift": Lift(("SEAL-1",)),
     "lift-unknown": Lift(("SEAL-7",)),
     "activation": Activation(policy_digest="ab" * 32, policy_version=2),
@@ -263,3 +268,17 @@ def test_history_depends_on_the_changes_alone() -> None:
 
     assert extend(State(), changes) == state
     assert all(state.history.used(change.draft.change_id) for change in changes)
+
+
+def test_no_node_can_order_a_data_service_past_a_seal() -> None:
+    """Both are signed for and each was right when it was planned; in this order the seal would not hold."""
+    before = chain()["before-agreement"]
+    joining = propose(Registry(data_services={"svc-third": data_service("svc-third")}), before)
+    sealing = propose(Registry(seals={"SEAL-1": SEALED}), before)
+    sealed = extend(before, [ordered(sealing, before, key=NODE_A, name="node-a")])
+    joined = extend(before, [ordered(joining, before, key=NODE_A, name="node-a")])
+
+    with pytest.raises(StateCorrupt, match=r"is not to be applied: .*`SEAL-1` has no token for it"):
+        extend(sealed, [ordered(joining, sealed, key=NODE_A, name="node-a")])
+    with pytest.raises(StateCorrupt, match=r"is not to be applied: .*no token for data service `svc-third`"):
+        extend(joined, [ordered(sealing, joined, key=NODE_A, name="node-a")])

@@ -40,6 +40,8 @@ def test_the_map_says_what_a_dict_says_over_any_changes() -> None:
                 services = chance.sample(("a", "b", "c"), chance.randrange(1, 4))
                 edit[name] = want[name] = made(name, **{each: chance.randrange(20) for each in services})
             assert (len(edit), dict(edit)) == (len(want), want)
+            lacking = [each for each, seal in want.items() if "a" not in dict(seal.tokens)]
+            assert sorted(edit.lacking("a")) == sorted(lacking)
         have = edit.done()
         kept.append((have, dict(want)))
     for each, then in kept:
