@@ -80,14 +80,14 @@ def apply(
     change up at once.
     """
     remote = remote_of(options, data)
-    if asker is None and not (dry_run and remote is None):
-        raise click.UsageError("say who signs, with --as, or --dry-run" if remote is None else _WHO_ASKS)
     said = f"applied from {file.name}" if why is None else why
-    if remote is not None and asker is not None:
-        signing = Signing((asker, *approvers), keys, yes)
+    if remote is not None:
+        signing = Signing((_named(asker), *approvers), keys, yes)
         registry_remote.apply(remote, file, why=said, signing=signing, dry_run=dry_run)
         return
     config = config_of(data, state_url)
+    if asker is None and not dry_run:
+        raise click.UsageError("say who signs, with --as, or --dry-run")
     with open_store(config) as store:
         state = store.load()
         wanted = read_registry(file, base=state.registry)
