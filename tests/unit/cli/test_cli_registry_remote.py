@@ -202,7 +202,7 @@ def test_mistakes_are_told_by_entry_and_nothing_is_changed(
     [
         (("registry", "list"), 2, "say with --as who asks the node"),
         (("registry", "list", "--as", "policy-author-1"), 1, "this takes the role"),
-        (("registry", "list", "--as", "nobody"), 2, "nobody.key` cannot be read"),
+        (("registry", "list", "--as", "nobody"), 2, "tls/admin/nobody."),
         (("registry", "list", "--as", "registrar-1", "--ca", "{key}"), 2, "holds no PEM block"),
     ],
     ids=["nobody asks", "another role", "no certificate", "no authority"],
