@@ -192,7 +192,7 @@ def test_the_users_of_redis_are_those_of_the_state_page() -> None:
 
     assert documented is not None
     assert f"user {documented[1].replace('>PASSWORD', '>POLICYD-PASSWORD')}" in lines
-    assert lines[0] == "user default off"
+    assert lines[0] == "user default off ~* &* +@all"
 
 
 def test_what_is_not_there_is_found() -> None:
