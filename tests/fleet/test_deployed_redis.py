@@ -29,7 +29,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 DOMAIN = "policyd.test"
 KEYS = Keys.of(DOMAIN)
 NOT_ALLOWED = r"(?i)no permissions|NOPERM"
-PASSWORDS = {name: f"password-of-{name.lower()}" for name in ("POLICYD", "REPLICA", "SENTINEL")}
+PASSWORDS = {
+    name: f"password-of-{name.lower()}" for name in ("POLICYD", "REPLICA", "SENTINEL", "LOOKUP", "OPERATOR")
+}
 
 
 def filled(name: str, directory: Path) -> str:
@@ -68,10 +70,11 @@ class Deployed:
         )
 
     def client(self, name: str, user: str) -> Any:
-        return redis.Redis(port=self.ports[name], username=user, password=PASSWORDS[user.upper()], protocol=2)
+        secret = "LOOKUP" if name.startswith("sentinel") and user == "policyd" else user.upper()
+        return redis.Redis(port=self.ports[name], username=user, password=PASSWORDS[secret], protocol=2)
 
-    def info(self, name: str) -> dict[str, Any]:
-        with suppress(redis.exceptions.RedisError), closing(self.client(name, "policyd")) as client:
+    def info(self, name: str, user: str = "policyd") -> dict[str, Any]:
+        with suppress(redis.exceptions.RedisError), closing(self.client(name, user)) as client:
             found: dict[str, Any] = client.info()
             return found
         return {}
@@ -96,8 +99,9 @@ class Deployed:
         )
         assert match is not None
         (directory / "keys").mkdir()
-        (directory / "keys/redis.password").write_text(PASSWORDS["POLICYD"], "utf-8")
-        (directory / "keys/redis.password").chmod(0o600)
+        for file, user in (("redis", "POLICYD"), ("sentinel", "LOOKUP")):
+            (directory / f"keys/{file}.password").write_text(PASSWORDS[user], "utf-8")
+            (directory / f"keys/{file}.password").chmod(0o600)
         hosts = ",".join(f"127.0.0.1:{self.ports[f'sentinel-{number}']}" for number in (1, 2, 3))
         return f"redis{match[1]}{hosts}{match[2]}?{match[3]}"
 
@@ -182,6 +186,7 @@ def test_the_users_can_do_nothing_else(deployed: Deployed) -> None:
             "SHUTDOWN",
             "ACL LIST",
         ],
+        "operator": [f"DEL {KEYS.log}", "FLUSHALL", "CONFIG GET masterauth", "ACL SETUSER x on"],
         "replica": [f"XLEN {KEYS.log}", f"DEL {KEYS.log}", "FLUSHALL", "CONFIG GET masterauth"],
         "sentinel": [f"XLEN {KEYS.log}", f"DEL {KEYS.log}", "FLUSHALL", "CONFIG GET masterauth", "ACL LIST"],
     }
@@ -215,6 +220,32 @@ def test_a_primary_without_replicas_takes_no_change(deployed: Deployed, tmp_path
         with pytest.raises(NotServing, match="too few replicas in reach to take changes; bring them back"):
             make(store, school(1))
         assert store.load().epoch == 1
+
+
+def test_a_password_is_changed_without_a_stop(deployed: Deployed, tmp_path: Path) -> None:
+    """Both passwords for a while, then the new one in the node's file, then the old one goes."""
+    place = Fleet(parse_redis_url(deployed.url(tmp_path), base=tmp_path), DOMAIN, TRUST)
+    with RedisStore(place, signer=NODE_A) as store:
+        make(store, TRUST)
+        _change_users(deployed, tmp_path, f">{PASSWORDS['POLICYD']}", f">{PASSWORDS['POLICYD']} >new")
+        assert make(store, school(1)) == 2
+        (tmp_path / "keys/redis.password").write_text("new", "utf-8")
+        _change_users(deployed, tmp_path, f">{PASSWORDS['POLICYD']} >new", ">new")
+
+        assert make(store, school(2)) == 3
+        (tmp_path / "keys/redis.password").write_text(PASSWORDS["POLICYD"], "utf-8")
+        with RedisStore(place) as late, pytest.raises(NotServing, match="refuses user `policyd`"):
+            late.load()
+
+
+def _change_users(deployed: Deployed, directory: Path, old: str, new: str) -> None:
+    for name in ("redis-1", "redis-2", "redis-3"):
+        file = directory / "hosts" / name / "users.acl"
+        file.write_text(file.read_text("utf-8").replace(old, new), "utf-8")
+        deployed.run(name, "operator", "ACL", "LOAD")
+    wait_until(
+        lambda: deployed.info("redis-1", "operator").get("min_slaves_good_slaves") == 2, what="replicas"
+    )
 
 
 def test_what_was_taken_is_there_after_a_restart_of_all(deployed: Deployed, tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_the_image_runs_commands_that_exist() -> None:
 
     assert entry == ["policyd"]
     assert list(faults(command)) == []
-    assert list(faults(as_string("[" + probe.partition("[")[2])[1:])) == []
+    assert list(faults(shlex.split(probe.partition("CMD policyd ")[2]))) == []
+    assert "--name" in probe
     assert [path for paths in copied for path in paths if not (ROOT / path).exists()] == []
 
 
