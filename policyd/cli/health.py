@@ -8,11 +8,12 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from policyd import clock
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import data_option, json_option, print_json, safe
 from policyd.config import Config, read_config
-from policyd.devsetup import client_credentials
 from policyd.errors import ConfigError
+from policyd.identity.pki import open_authority
 from policyd.service.listening import CERTIFICATE_HEALTH, DENY_LIST_HEALTH
 
 _DECIDES = ""
@@ -96,8 +97,10 @@ def _ask(channel: grpc.Channel, service: str, deadline_s: float, address: str) -
 
 def _own(config: Config) -> tuple[bytes, bytes]:
     """Return certificate and key to ask with, where none are named."""
-    if (config.tls.authority.parent / "ca.key").exists():
-        own = client_credentials(config, f"spiffe://{config.trust_domain}/data-service/health")
+    local = config.data / "tls"
+    if (local / "ca.key").exists():
+        authority = open_authority(local, trust_domain=config.trust_domain, now=clock.now())
+        own = authority.client(f"spiffe://{config.trust_domain}/data-service/health", now=clock.now())
         return own.certificate_pem, own.key_pem
     return _read(config.tls.certificate), _read(config.tls.key)
 
