@@ -41,7 +41,15 @@ DENY_FILE = "deny.yaml"
 TRUST_FILE = "trust.yaml"
 LOGS_FILE = "logs.tlog-policy"
 """The logs that clients of this data directory trust: C2SP tlog-policy, one line for this node's."""
-
+NODE_KEYS: Mapping[str, Callable[[Path], object]] = MappingProxyType(
+    {
+        "node": create_signing_key,
+        "ledger": create_signing_key,
+        "pseudonym": create_mac_key,
+        "detail": create_wrapping_key,
+    }
+)
+"""The keys of every node, by what their files are called less their ending, and how each is made."""
 
 ADMINISTRATORS: Mapping[str, Role] = MappingProxyType(
     {
@@ -88,10 +96,7 @@ def set_up(data: Path, *, policy: Path, address: str = DEFAULT_ADDRESS) -> Confi
         raise ConfigError(f"cannot make {error.filename}: {error.strerror}") from None
     LocalIssuer.open(data / "issuer", name=ISSUER)
     makers: dict[str, Callable[[Path], object]] = {
-        "node": create_signing_key,
-        "ledger": create_signing_key,
-        "pseudonym": create_mac_key,
-        "detail": create_wrapping_key,
+        **NODE_KEYS,
         **dict.fromkeys((key_name(admin) for admin in ADMINISTRATORS), create_signing_key),
     }
     for name, make in makers.items():

@@ -17,6 +17,8 @@ _COMMANDS = {
     "deny": "policyd.cli.deny:deny",
     "dev": "policyd.cli.serve:dev",
     "fields": "policyd.cli.fields:fields",
+    "health": "policyd.cli.health:health",
+    "keys": "policyd.cli.keys:keys",
     "policy": "policyd.cli.policy:policy",
     "registry": "policyd.cli.registry:registry",
     "serve": "policyd.cli.serve:serve",
