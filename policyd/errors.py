@@ -72,6 +72,10 @@ class Busy(PolicydError):
     """Too many calls at once; nothing was decided or recorded (RESOURCE_EXHAUSTED)."""
 
 
+class TooLarge(PolicydError):
+    """The message is larger than its method takes; nothing of it was read (RESOURCE_EXHAUSTED)."""
+
+
 class LedgerBusy(Busy):
     """The ledger's queue is full; nothing was recorded and nothing may be released (RESOURCE_EXHAUSTED)."""
 
@@ -85,7 +89,7 @@ class LedgerForked(LedgerCorrupt):
 
 
 class StateConflict(PolicydError):
-    """The state moved on since the change was planned; plan again."""
+    """The state moved on since the change was planned; plan again (ABORTED)."""
 
 
 class NotAuthorised(PolicydError):
@@ -93,7 +97,7 @@ class NotAuthorised(PolicydError):
 
 
 class ApprovalMissing(NotAuthorised):
-    """A change of state takes the signature of one more person."""
+    """A change of state takes the signature of one more person (PERMISSION_DENIED)."""
 
 
 class ConfigError(PolicydError):

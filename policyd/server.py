@@ -31,6 +31,7 @@ from policyd.errors import ConfigError
 from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key, load_wrapping_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
+from policyd.interceptors.authorisation import AuthorisationInterceptor
 from policyd.interceptors.deadline import DeadlineInterceptor
 from policyd.interceptors.decoding import DecodingInterceptor
 from policyd.interceptors.errors import ErrorInterceptor
@@ -43,11 +44,14 @@ from policyd.ledger.writer import Ledger
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
 from policyd.service.audit_service import AuditServicer
+from policyd.service.changing import Changer
 from policyd.service.decision_service import DecisionServicer
 from policyd.service.listening import Listening
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
+from policyd.service.registry_service import RegistryServicer
 from policyd.service.releases import Releases
+from policyd.service.roles import Roles
 from policyd.service.seal_service import SealServicer
 from policyd.state import StateFollower, current_of, find_policy, load_state, open_store, record_state
 from policyd.telemetry.delivery import make_senders
@@ -57,6 +61,9 @@ from policyd.telemetry.settings import make_resource, read_settings
 _LOG = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_APPLY_BYTES = 17 * 1024 * 1024
+"""For the one method that takes whole registries: a change of 16 MiB, and who signed it."""
+_LARGE = ("/pbac.v1.RegistryService/Apply",)
 MAX_METADATA_BYTES = 8 * 1024
 HEALTH_S = 0.25
 UNRECORDED_EVERY_S = 10.0
@@ -75,7 +82,7 @@ SERVICES = (
 )
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_APPLY_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
     ("grpc.max_concurrent_streams", 256),
@@ -175,6 +182,7 @@ class Server:
             stack.callback(background.stop)
         vault = stack.enter_context(Vault.open(self.ledger, master=master, pseudonym_key=pseudonyms.secret))
         store = stack.enter_context(open_store(config, progress=self._progress))
+        self._store = store
         state = load_state(store, self.ledger)
         self.policy: PolicySet = find_policy(
             state.activation,
@@ -201,12 +209,19 @@ class Server:
         )
         stack.callback(self._verifier.close)
         self.notices.extend(self._verifier.start())
+        self._roles = Roles(config.trust)
+        self._changer = Changer(self.node, store, self.ledger, name=config.node, others=self._others)
         self._project_spans(stack)
         self._listen(stack)
         follower.start()
         stack.callback(follower.stop)
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
+
+    def _others(self) -> tuple[str, ...]:
+        """Return the other nodes of this state: those trusted, and those with a log beside this one's."""
+        beside = {each.name for each in self.config.ledger.parent.iterdir() if each.is_dir()}
+        return tuple(sorted((self.config.trust.nodes.keys() | beside) - {self.config.node}))
 
     def _cosigner(self, ledger_key: SigningKey) -> Cosigner | None:
         """Return who has the ledger's checkpoints cosigned, and say at start what that is good for."""
@@ -249,7 +264,8 @@ class Server:
                 AuthenticationInterceptor(
                     trust_domain=config.trust_domain, deny_list=self._listening.deny_list
                 ),
-                DecodingInterceptor(),
+                AuthorisationInterceptor(self._roles.permit),
+                DecodingInterceptor(most_bytes=MAX_MESSAGE_BYTES, larger=_LARGE),
             ],
             options=(*_OPTIONS, *self._listening.options),
             maximum_concurrent_rpcs=threads,
@@ -262,6 +278,10 @@ class Server:
         )
         seal.add_SealServiceServicer_to_server(SealServicer(self.node), self.grpc)
         audit.add_AuditServiceServicer_to_server(AuditServicer(self.node, self.ledger), self.grpc)
+        registry: Any = registry_pb2_grpc
+        registry.add_RegistryServiceServicer_to_server(
+            RegistryServicer(self.node, self._store, self._changer, self._roles), self.grpc
+        )
         _register_unbuilt(self.grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -300,6 +320,4 @@ class Server:
 def _register_unbuilt(server: grpc.Server) -> None:
     """Register services that are not built yet, so that reflection lists them: they answer UNIMPLEMENTED."""
     policy: Any = policy_pb2_grpc  # the generated code has no types
-    registry: Any = registry_pb2_grpc
     policy.add_PolicyServiceServicer_to_server(policy.PolicyServiceServicer(), server)
-    registry.add_RegistryServiceServicer_to_server(registry.RegistryServiceServicer(), server)

@@ -144,7 +144,7 @@ def current_of(
         decider = Decider(snapshot)
         _report_unknown({}, decider.snapshot.agreements)
     seals = state.registry.seals
-    return Current(decider, (seals if isinstance(seals, SealMap) else SealMap(seals)).tokens)
+    return Current(decider, (seals if isinstance(seals, SealMap) else SealMap(seals)).tokens, state)
 
 
 class StateFollower:

@@ -116,14 +116,36 @@ def sign_and_apply(
     try:
         epoch = store.append(proposal, state.epoch)
     except ApprovalMissing as missing:
-        path = Path(f"{proposal.draft.change_id}{ENDING}") if file is None else file
-        _write(path, proposal)
         click.echo(f"not applied yet: {missing}")
-        click.echo(f"wrote {path}; to sign and apply it, the other person runs:")
-        click.echo(f"  policyd registry approve {path} --data {config.data} --as THEIR-ID")
+        hand_on(proposal, file=file, where=f"--data {config.data}")
         return False
     click.echo(f"applied as epoch {epoch}")
     return True
+
+
+def hand_on(proposal: Proposal, *, file: Path | None, where: str) -> None:
+    """Write a proposal for a second signature, and say what the other person runs.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    path = keep(proposal, file=file)
+    click.echo(f"wrote {path}; to sign and apply it, the other person runs:")
+    click.echo(f"  policyd registry approve {path} {where} --as THEIR-ID")
+
+
+def keep(proposal: Proposal, *, file: Path | None) -> Path:
+    """Write a proposal to `file`, or to one of its own in the current directory, and return which.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    path = Path(f"{proposal.draft.change_id}{ENDING}") if file is None else file
+    try:
+        path.write_text(write_proposal(proposal), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+    return path
 
 
 def show(state: State, content: Content) -> None:
@@ -182,10 +204,3 @@ def _key(config: Config, folder: Path | None, name: str, trusts: Sequence[Trust]
     if all(key.public != trust.administrators[name].key for trust in trusts if name in trust.administrators):
         raise ConfigError(f"{path} is not the key that the trust document has for `{name}`")
     return key
-
-
-def _write(path: Path, proposal: Proposal) -> None:
-    try:
-        path.write_text(write_proposal(proposal), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None

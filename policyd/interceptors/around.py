@@ -19,8 +19,8 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
         """Return what is entered before and left after the method ``/package.Service/Name`` runs."""
         raise NotImplementedError
 
-    def decoder(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """Return what reads the bytes of a question; ``decode`` unless an interceptor knows better."""
+    def decoder(self, decode: Callable[[bytes], Any], method: str) -> Callable[[bytes], Any]:
+        """Return what reads the bytes of a question to ``method``; by default ``decode``."""
         return decode
 
     def accept(self, request: Any) -> Any:
@@ -41,7 +41,7 @@ class Around(grpc.ServerInterceptor):  # type: ignore[type-arg]  # generic in th
         inner, request_streams = _behaviour(handler)
         decode = handler.request_deserializer
         if not request_streams:  # a streamed question is read, and refused, where it is iterated
-            decode = self.decoder(decode)
+            decode = self.decoder(decode, method)
         if handler.response_streaming:
 
             def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, islice
 
 from policyd.clock import format_instant
 from policyd.errors import PolicydError
@@ -17,6 +18,12 @@ from policyd.registry.seals import SealEdit, SealMap
 
 MAX_YEARS = {AccreditationLevel.FULL: 5, AccreditationLevel.PROVISIONAL: 3}
 """How long an accreditation may run (Research Code of Practice and Accreditation Criteria)."""
+
+MAX_FAULTS = 1_000
+"""How many contradictions are said at most; whoever sends more of them learns nothing from the rest."""
+
+_MAX_NEAREST = 500
+"""Among how many names the nearest to an unknown one is looked for: that takes time for each of them."""
 
 # The same syntax as policyd.identity.spiffe, which stands on this floor too and cannot be imported:
 # tests/vectors/tokens/spiffe_ids.yaml holds both to one table.
@@ -49,22 +56,23 @@ class RegistryError(PolicydError):
 
 
 def check(registry: Registry, *, only: Registry | None = None, before: Registry | None = None) -> list[Fault]:
-    """Return everything that does not hold, by section and id; linear in the entries checked.
+    """Return what does not hold, by section and id, up to `MAX_FAULTS`; linear in the entries checked.
 
     With ``only``, just its entries are checked, against all of `registry`. ``before`` is what was
     registered: no entry may take back a seal that stands there.
     """
     chosen = registry if only is None else only
-    return [
-        *_requesters(registry, chosen=chosen),
-        *_accreditations(registry, chosen=chosen),
-        *_data_services(registry, chosen=chosen),
-        *_organisations(chosen),
-        *_agreements(registry, chosen=chosen),
-        *_seals(registry, chosen=chosen),
-        *unsealed(registry, chosen),
-        *([] if before is None else lifted_seals(before, chosen)),
-    ]
+    faults = chain(
+        _requesters(registry, chosen=chosen),
+        _accreditations(registry, chosen=chosen),
+        _data_services(registry, chosen=chosen),
+        _organisations(chosen),
+        _agreements(registry, chosen=chosen),
+        _seals(registry, chosen=chosen),
+        unsealed(registry, chosen),
+        () if before is None else lifted_seals(before, chosen),
+    )
+    return list(islice(faults, MAX_FAULTS))
 
 
 def lifted_seals(before: Registry, changes: Registry) -> list[Fault]:
@@ -128,7 +136,8 @@ def add_years(instant: Instant, years: int) -> Instant:
 
 
 def _unknown(noun: str, word: str, known: Collection[str]) -> str:
-    return f"unknown {noun} `{word}`{nearest(word, known)}"
+    near = nearest(word, known) if len(known) <= _MAX_NEAREST else ""
+    return f"unknown {noun} `{word}`{near}"
 
 
 def _organisations(chosen: Registry) -> Iterator[Fault]:

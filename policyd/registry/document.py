@@ -85,11 +85,36 @@ def parse_registry(node: Node, *, base: Registry | None = None) -> Registry:
     Raises:
         SourceError: as `read_registry`.
     """
+    return _parse(node, base=Registry() if base is None else base)
+
+
+def read_alone(path: Path) -> Registry:
+    """Read a registry file, without asking what its entries are to be added to.
+
+    Raises:
+        SourceError: the file does not read, or an entry is wrong in itself; holds every mistake.
+    """
+    reader = Reader()
+    node = reader.file(path)
+    reader.finish()
+    return parse_alone(node)
+
+
+def parse_alone(node: Node) -> Registry:
+    """Turn a strictly read mapping of sections into entries that are still to be checked (`check`).
+
+    Raises:
+        SourceError: as `read_alone`.
+    """
+    return _parse(node, base=None)
+
+
+def _parse(node: Node, *, base: Registry | None) -> Registry:
     loader = _Loader()
     entries = loader.registry(node)
     # What failed to read is already reported; to check what is left against it would only repeat that.
-    if not loader.reader.problems:
-        loader.cross_check(entries, base=Registry() if base is None else base)
+    if not loader.reader.problems and base is not None:
+        loader.cross_check(entries, base=base)
     loader.reader.finish()
     return entries
 

@@ -18,6 +18,7 @@ from policyd.ledger.entry import Entry
 from policyd.ledger.group import Receipts
 from policyd.model import Claimed, Decision, Instant, Request, Verified
 from policyd.persistent import TokenSet
+from policyd.registry.change import State
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
 from policyd.service.facts import LISTING, Question
@@ -34,6 +35,8 @@ class Current:
     decider: Decider
     seals: Mapping[str, TokenSet]
     """Tokens under seal, by id of the data service that knows them."""
+    state: State
+    """All changes up to the epoch, added up: what administrators read and plan on."""
 
     @property
     def epoch(self) -> int:

@@ -14,6 +14,17 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner
+from pbac.v1 import registry_pb2 as pb
+from support.admin import (
+    BOTH,
+    TIMEOUT_S,
+    admin_channel,
+    everything,
+    plan_of,
+    registry_stub,
+    request_of,
+    sign,
+)
 from support.redis import RedisServer, wait_until
 from support.server import POLICY, Process, Site, make_site, registry_text, serving, stub
 
@@ -23,6 +34,7 @@ from policyd.cli import main
 from policyd.config import FILE, read_config
 from policyd.devsetup import put_in_force, set_up
 from policyd.errors import StateAstray
+from policyd.model import Registry
 from policyd.registry.draft import ChangeKind
 from policyd.registry.redis_script import Keys
 from policyd.registry.redis_store import Fleet, RedisStore
@@ -89,6 +101,30 @@ def test_a_change_reaches_every_node(two: FleetOfTwo) -> None:
         kept = [leaf["epoch"] for leaf in site.leaves() if leaf.get("stage") == "applied"]
         assert epoch in kept
         assert (site.data / "state.db").exists()
+
+
+def test_a_change_through_one_node_names_the_others_and_is_one_everywhere(two: FleetOfTwo) -> None:
+    """It is PENDING where another node may lack it; sent again at that node it is the same change."""
+    with (
+        serving(two.first) as first,
+        serving(two.second) as second,
+        admin_channel(two.first, first.address) as here,
+        admin_channel(two.first, second.address) as there,
+    ):
+        one, other = registry_stub(here), registry_stub(there)
+        organisation = everything(one).organisations["org-university-2"]
+        change = Registry(organisations={"org-added": replace(organisation, id="org-added")})
+        request = request_of(sign(two.first, change, plan_of(other, change).chain_hash, *BOTH), change)
+        made = one.Apply(request, timeout=TIMEOUT_S)
+        _wait_for_epoch(second, made.epoch)
+        again = other.Apply(request, timeout=TIMEOUT_S)
+        named = pb.GetRequest(kind=pb.ENTRY_KIND_ORGANISATION, id="org-added")
+        read = other.Get(named, timeout=TIMEOUT_S)
+
+    assert (made.state, list(made.waiting_for)) == (pb.CHANGE_STATE_PENDING, ["node-2"])
+    assert (again.state, list(again.waiting_for)) == (pb.CHANGE_STATE_PENDING, ["node-1"])
+    assert (again.epoch, again.chain_hash) == (made.epoch, made.chain_hash)
+    assert (read.entry.organisation.id, read.changed_at_epoch) == ("org-added", made.epoch)
 
 
 def test_a_short_absence_of_redis_is_not_noticed(two: FleetOfTwo) -> None:

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from pbac.v1 import audit_pb2, policy_pb2, registry_pb2, seal_pb2
 from pbac.v1 import decision_pb2 as pb
 from policyd_client import digest as client_digest
+from support.admin import admin_channel
 from support.server import Site, make_site, plain, reasons, serving, stub
 
 from policyd import canonical, merkle
@@ -26,6 +27,7 @@ from policyd.ledger.note import Verifier, verify_checkpoint
 from policyd.ledger.reader import LedgerReader
 from policyd.model import Action, Claimed, Decision, Request, Token, Verified
 from policyd.server import SERVICES, Server
+from policyd.service.roles import ROLES
 
 THREADS = 8
 CHECKS = 150
@@ -94,9 +96,21 @@ def _unbuilt() -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("path", "method"), _unbuilt(), ids=[path for path, _ in _unbuilt()])
 def test_a_method_is_built_or_says_plainly_that_it_is_not(
-    channel: grpc.Channel, path: str, method: Any
+    site: Site, server: Server, path: str, method: Any
 ) -> None:
-    """Asked with an empty message, a method answers or refuses it; what is not built says UNIMPLEMENTED."""
+    """Asked with an empty message by somebody it is for, a method answers, refuses it or is not built."""
+    with _channel_for(site, server, path) as channel:
+        _ask_with_nothing(channel, path, method)
+
+
+def _channel_for(site: Site, server: Server, path: str) -> grpc.Channel:
+    if path not in ROLES:
+        return site.channel(server.address)
+    admins = site.config.trust.administrators.values()
+    return admin_channel(site, server.address, next(each.id for each in admins if each.roles & ROLES[path]))
+
+
+def _ask_with_nothing(channel: grpc.Channel, path: str, method: Any) -> None:
     shape = (
         "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
     )
@@ -114,7 +128,11 @@ def test_a_method_is_built_or_says_plainly_that_it_is_not(
         if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
             assert failed.details() == f"{path} is not built yet; no decision was made"
     else:
-        assert path in ("/pbac.v1.SealService/WatchSeals", "/pbac.v1.AuditService/GetCheckpoint")
+        assert path in (
+            "/pbac.v1.SealService/WatchSeals",
+            "/pbac.v1.AuditService/GetCheckpoint",
+            "/pbac.v1.RegistryService/Apply",
+        )
 
 
 def test_health_is_serving_for_the_node_and_each_service(channel: grpc.Channel) -> None:

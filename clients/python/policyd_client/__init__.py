@@ -1,5 +1,6 @@
 """The Python client of policyd: ask before every query, release only what it says."""
 
+from policyd_client.admin import AdminClient, NotDone
 from policyd_client.client import MAX_BATCH, PolicyClient
 from policyd_client.errors import (
     AlreadyReported,
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_BATCH",
     "UNEXPECTED_ANSWER",
     "Action",
+    "AdminClient",
     "AlreadyReported",
     "AlreadyUsed",
     "Checkpoint",
@@ -44,6 +46,7 @@ __all__ = [
     "Explanation",
     "Listing",
     "NoDecision",
+    "NotDone",
     "NotReported",
     "Obligations",
     "Outcome",

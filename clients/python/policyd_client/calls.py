@@ -14,6 +14,7 @@ import grpc
 
 from policyd_client._clock import Clock
 from policyd_client.errors import NoDecision
+from policyd_client.transport import Channel
 
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
@@ -33,7 +34,7 @@ class Answered(Generic[_Response]):
 class Calls:
     """Calls one method at one of several channels. Safe to use from many threads."""
 
-    def __init__(self, channels: Sequence[grpc.Channel], *, default_deadline_s: float, clock: Clock) -> None:
+    def __init__(self, channels: Sequence[Channel], *, default_deadline_s: float, clock: Clock) -> None:
         """Raises ValueError when the deadline is no positive number of seconds."""
         self.default_deadline_s = _check_deadline(default_deadline_s)
         self.closed = Event()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import grpc
 from cryptography import x509
 
+from policyd_client.following import FollowingChannel
+
 Pem = bytes | str | os.PathLike[str]
 """PEM text as bytes, or the path of a file that holds it."""
+
+Channel = grpc.Channel | FollowingChannel
+"""What calls go through; both have the same methods, as far as this package uses them."""
 
 CONNECT_TIMEOUT_S = 0.5
 """How long one target may take to connect before the next is tried."""
@@ -26,8 +32,17 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem) -> tuple[grpc.Channel, ...]:
+def open_channels(
+    targets: Sequence[str],
+    *,
+    ca: Pem,
+    certificate: Pem,
+    key: Pem,
+    options: tuple[tuple[str, int], ...] = (),
+) -> tuple[Channel, ...]:
     """Open a channel to each `host:port` of `targets`; connections are made when first used.
+
+    Where all three PEM texts are files, new connections follow them.
 
     Raises:
         ValueError: there is no target, one has no port, or one of the PEM texts is not what it should be.
@@ -39,12 +54,26 @@ def open_channels(targets: Sequence[str], *, ca: Pem, certificate: Pem, key: Pem
         host, colon, port = target.rpartition(":")
         if not (host and colon and port.isascii() and port.isdigit()):
             raise ValueError(f"target `{target}` is not host:port")
-    credentials = grpc.ssl_channel_credentials(
-        root_certificates=read_pem(ca, "ca", "CERTIFICATE"),
-        private_key=read_pem(key, "key", "PRIVATE KEY"),
-        certificate_chain=read_pem(certificate, "certificate", "CERTIFICATE"),
-    )
-    return tuple(grpc.secure_channel(target, credentials, options=_OPTIONS) for target in targets)
+
+    def read() -> tuple[bytes, bytes, bytes]:
+        return (
+            read_pem(ca, "ca", "CERTIFICATE"),
+            read_pem(certificate, "certificate", "CERTIFICATE"),
+            read_pem(key, "key", "PRIVATE KEY"),
+        )
+
+    def open_channel(target: str, pem: Sequence[bytes]) -> grpc.Channel:
+        authority, chain, private = pem
+        credentials = grpc.ssl_channel_credentials(
+            root_certificates=authority, private_key=private, certificate_chain=chain
+        )
+        return grpc.secure_channel(target, credentials, options=(*_OPTIONS, *options))
+
+    paths = [Path(source) for source in (ca, certificate, key) if not isinstance(source, bytes)]
+    if len(paths) < 3:
+        pem = read()
+        return tuple(open_channel(target, pem) for target in targets)
+    return tuple(FollowingChannel(paths, read=read, make=partial(open_channel, target)) for target in targets)
 
 
 def own_spiffe_id(certificate: Pem) -> str:

@@ -11,11 +11,20 @@ import grpc
 import pytest
 
 from policyd import clock, errors
-from policyd.errors import Busy, InvalidRequest, NotPermitted, PolicydError, TooLate, Unauthenticated
+from policyd.errors import (
+    Busy,
+    InvalidRequest,
+    NotPermitted,
+    PolicydError,
+    TooLarge,
+    TooLate,
+    Unauthenticated,
+)
 from policyd.identity.deny import Denial, DenyList
 from policyd.identity.pki import create_authority
 from policyd.interceptors.around import Around
 from policyd.interceptors.authentication import AuthenticationInterceptor
+from policyd.interceptors.authorisation import AuthorisationInterceptor
 from policyd.interceptors.call import call_of
 from policyd.interceptors.deadline import MAX_DEADLINE_S, DeadlineInterceptor
 from policyd.interceptors.decoding import DecodingInterceptor
@@ -403,7 +412,7 @@ def test_bytes_that_cannot_be_read_are_refused_inside_the_call() -> None:
     from pbac.v1 import decision_pb2 as pb
 
     details: Any = Details()
-    handler = DecodingInterceptor().intercept_service(
+    handler = DecodingInterceptor(most_bytes=20, larger=["/other"]).intercept_service(
         lambda _: grpc.unary_unary_rpc_method_handler(
             lambda request, context: request, pb.CheckRequest.FromString
         ),
@@ -415,3 +424,53 @@ def test_bytes_that_cannot_be_read_are_refused_inside_the_call() -> None:
     bad = handler.request_deserializer(b"\xff\xff")
     with pytest.raises(InvalidRequest, match="the bytes are no message"):
         handler.unary_unary(bad, None)
+
+
+def test_what_one_method_takes_is_too_large_for_another() -> None:
+    """The transport has one limit for all; each method but the large ones is bounded before it is read."""
+    from pbac.v1 import decision_pb2 as pb
+
+    def handler_of(larger: list[str]) -> Any:
+        details: Any = Details()
+        return DecodingInterceptor(most_bytes=20, larger=larger).intercept_service(
+            lambda _: grpc.unary_unary_rpc_method_handler(
+                lambda request, context: request, pb.CheckRequest.FromString
+            ),
+            details,
+        )
+
+    just, over = (pb.CheckRequest(request_id="x" * size).SerializeToString() for size in (18, 19))
+
+    bounded, large = handler_of([]), handler_of([Details().method])
+    assert bounded.unary_unary(bounded.request_deserializer(just), None).request_id == "x" * 18
+    with pytest.raises(TooLarge, match="over 20 bytes"):
+        bounded.unary_unary(bounded.request_deserializer(over), None)
+    assert large.unary_unary(large.request_deserializer(over), None).request_id == "x" * 19
+
+
+def test_a_caller_whom_a_method_is_not_for_does_not_reach_it() -> None:
+    """Who may call is asked with the verified identity, for methods of this API alone."""
+    asked = []
+
+    def permit(method: str, spiffe_id: str) -> None:
+        asked.append((method, spiffe_id))
+        if spiffe_id != "spiffe://policyd.test/admin/registrar-1":
+            raise NotPermitted("not for you")
+
+    interceptor = AuthorisationInterceptor(permit)
+    good: Any = Context()
+    bad: Any = Context()
+    for context, name in ((good, "admin/registrar-1"), (bad, "data-service/npd-secure")):
+        call_of(context).spiffe_id = f"spiffe://policyd.test/{name}"
+    with interceptor.call(CHECK, good):
+        reached = True
+    with (
+        pytest.raises(NotPermitted, match="not for you"),
+        interceptor.call(CHECK, bad),
+    ):
+        reached = False
+    with interceptor.call(HEALTH, bad):
+        pass
+
+    assert reached
+    assert [method for method, _ in asked] == [CHECK, CHECK]
