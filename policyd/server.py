@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import grpc
@@ -27,7 +27,7 @@ from pbac.v1 import (
 
 from policyd import clock
 from policyd.config import Config
-from policyd.errors import ConfigError
+from policyd.errors import ConfigError, NotServing
 from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key, load_wrapping_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
@@ -44,12 +44,21 @@ from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
 from policyd.service.audit_service import AuditServicer
 from policyd.service.decision_service import DecisionServicer
+from policyd.service.lease import Lease, LeaseKeeper
 from policyd.service.listening import Listening
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
 from policyd.service.seal_service import SealServicer
-from policyd.state import StateFollower, current_of, find_policy, load_state, open_store, record_state
+from policyd.state import (
+    StateFollower,
+    current_of,
+    find_policy,
+    load_state,
+    open_store,
+    own_key,
+    record_state,
+)
 from policyd.telemetry.delivery import make_senders
 from policyd.telemetry.projector import Projector
 from policyd.telemetry.settings import make_resource, read_settings
@@ -184,11 +193,14 @@ class Server:
         )
         record_state(store, self.ledger, state)
         current = current_of(self.policy, state, progress=self._progress)
+        lease = Lease()
         self.node = Node(
             current,
             recorder=Recorder(self.ledger, vault),
             verifier=self._verifier,
+            lease=lease,
         )
+        keeper = self._keeper(stack, lease)
         follower = StateFollower(
             self.node,
             store,
@@ -198,6 +210,7 @@ class Server:
             directory=config.policy,
             archive=config.policies,
             ledger=self.ledger,
+            applied=keeper.wake,
         )
         stack.callback(self._verifier.close)
         self.notices.extend(self._verifier.start())
@@ -205,8 +218,31 @@ class Server:
         self._listen(stack)
         follower.start()
         stack.callback(follower.stop)
+        keeper.start()
+        stack.callback(keeper.stop)
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
+
+    def _keeper(self, stack: ExitStack, lease: Lease) -> LeaseKeeper:
+        """Return what renews the lease, which it has tried once; over a connection to the state of its own.
+
+        An append may take seconds, and must not hold up the lease.
+        """
+        store = stack.enter_context(open_store(self.config))
+        keeper = LeaseKeeper(
+            lease,
+            store,
+            name=self.config.node,
+            signer=own_key(self.config),
+            head=self._head,
+        )
+        with suppress(NotServing):  # it starts all the same, and says that it has no lease
+            keeper.renew()
+        return keeper
+
+    def _head(self) -> tuple[int, bytes]:
+        state = self.node.applied.state
+        return state.epoch, state.chain_hash
 
     def _cosigner(self, ledger_key: SigningKey) -> Cosigner | None:
         """Return who has the ledger's checkpoints cosigned, and say at start what that is good for."""

@@ -181,8 +181,8 @@ class Fleet:
         self.state_url = state_url
         self._stack = ExitStack()
         alone = Site(set_up(directory / "node-1", policy=POLICY, address="127.0.0.1:0"))
-        joining = (_join(alone, directory / f"node-{number}") for number in range(2, nodes + 1))
-        first, *_ = sites = _introduced([alone, *joining])
+        joining = (join(alone, directory / f"node-{number}") for number in range(2, nodes + 1))
+        first, *_ = sites = introduced([alone, *joining])
         put_in_force(first.config)
         first.apply(registry_text())
         if state_url is None:
@@ -241,7 +241,7 @@ def _wall_ahead_s() -> float:
     return clock.now() / 1000 - now()
 
 
-def _join(first: Site, data: Path) -> Site:
+def join(first: Site, data: Path) -> Site:
     """Set up one more node of the first one's trust domain: own keys, the same authority and issuer."""
     data.mkdir(mode=0o700)
     for shared in ("tls", "issuer"):
@@ -253,7 +253,7 @@ def _join(first: Site, data: Path) -> Site:
     return Site(set_up(data, policy=POLICY, address="127.0.0.1:0"))
 
 
-def _introduced(sites: Sequence[Site]) -> list[Site]:
+def introduced(sites: Sequence[Site]) -> list[Site]:
     """Have every node trust the keys of all, and the administrators of the first."""
     trust = sites[0].config.trust
     nodes = {}

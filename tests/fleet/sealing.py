@@ -10,13 +10,7 @@ from support.server import seals_text
 
 from fleet.harness import Fleet
 from fleet.history import Event, SealAsked, SealReturned, now
-from policyd.service.node import STALE_AFTER_S
-
-DRIFT = 0.001
-"""The most that two clocks of a fleet may differ in pace."""
-MARGIN_S = 0.05
-IN_FORCE_S = STALE_AFTER_S * (1 + DRIFT) + MARGIN_S
-"""After how long an applied seal holds."""
+from policyd.service.lease import OUTLASTED_S
 
 
 class Sealing(Protocol):
@@ -40,11 +34,11 @@ class Sealing(Protocol):
 class Applied:
     """`policyd registry apply` of a seal: its return says that the change is stored, and no more.
 
-    What holds is the limit of staleness: a node that has not read the state for so long stops by itself,
+    What holds is the lease: a node whose lease was not renewed for so long stops by itself,
     so the seal is in force when that time is over. It is entered as pending now, and as in force then.
     """
 
-    tail_s = IN_FORCE_S + 1.0
+    tail_s = OUTLASTED_S + 1.0
 
     def seal(self, fleet: Fleet, *, name: str, record: str, tokens: Mapping[str, bytes]) -> None:
         """Apply it on the first node's host, whose `state.db` all nodes share."""
@@ -53,7 +47,7 @@ class Applied:
         told = now()
         nodes = tuple(node.name for node in fleet.nodes)
         fleet.history.add(SealReturned(told, name, "pending", epoch, waiting_for=nodes))
-        fleet.history.add(SealReturned(told + IN_FORCE_S, name, "in_force", epoch))
+        fleet.history.add(SealReturned(told + OUTLASTED_S, name, "in_force", epoch))
 
 
 def as_if_in_force(events: Iterable[Event]) -> Iterator[Event]:
