@@ -85,7 +85,7 @@ class LedgerForked(LedgerCorrupt):
 
 
 class StateConflict(PolicydError):
-    """The state moved on since the change was planned; plan again."""
+    """The state moved on since the change was planned; plan again (ABORTED)."""
 
 
 class NotAuthorised(PolicydError):
@@ -93,7 +93,7 @@ class NotAuthorised(PolicydError):
 
 
 class ApprovalMissing(NotAuthorised):
-    """A change of state takes the signature of one more person."""
+    """A change of state takes the signature of one more person (PERMISSION_DENIED)."""
 
 
 class ConfigError(PolicydError):

@@ -42,13 +42,17 @@ from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
+from policyd.registry.store import StateStore
 from policyd.service.audit_service import AuditServicer
+from policyd.service.changing import Changer
 from policyd.service.decision_service import DecisionServicer
+from policyd.service.in_force import InForce
 from policyd.service.lease import Lease, LeaseKeeper
 from policyd.service.listening import Listening
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
 from policyd.service.releases import Releases
+from policyd.service.roles import Roles
 from policyd.service.seal_service import SealServicer
 from policyd.state import (
     StateFollower,
@@ -200,7 +204,17 @@ class Server:
             verifier=self._verifier,
             lease=lease,
         )
-        keeper = self._keeper(stack, lease)
+        words = stack.enter_context(open_store(config))
+        keeper = self._keeper(words, lease)
+        in_force = InForce(
+            words,
+            config.trust,
+            applied=lambda: self.node.applied.state,
+            confirm=keeper.renew,
+            continuity=keeper.continuity,
+            one_store=config.redis is None or not config.redis.service,
+        )
+        self._changer = Changer(self.node, store, self.ledger, in_force)
         follower = StateFollower(
             self.node,
             store,
@@ -223,15 +237,14 @@ class Server:
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
 
-    def _keeper(self, stack: ExitStack, lease: Lease) -> LeaseKeeper:
-        """Return what renews the lease, which it has tried once; over a connection to the state of its own.
+    def _keeper(self, words: StateStore, lease: Lease) -> LeaseKeeper:
+        """Return what renews the lease, which it has tried once.
 
-        An append may take seconds, and must not hold up the lease.
+        ``words`` is a connection of its own: an append may take seconds, and must not hold up the lease.
         """
-        store = stack.enter_context(open_store(self.config))
         keeper = LeaseKeeper(
             lease,
-            store,
+            words,
             name=self.config.node,
             signer=own_key(self.config),
             head=self._head,
@@ -296,7 +309,9 @@ class Server:
         decision.add_DecisionServiceServicer_to_server(
             DecisionServicer(self.node, Releases(self.ledger)), self.grpc
         )
-        seal.add_SealServiceServicer_to_server(SealServicer(self.node), self.grpc)
+        seal.add_SealServiceServicer_to_server(
+            SealServicer(self.node, self._changer, Roles(config.trust)), self.grpc
+        )
         audit.add_AuditServiceServicer_to_server(AuditServicer(self.node, self.ledger), self.grpc)
         _register_unbuilt(self.grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

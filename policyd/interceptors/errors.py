@@ -26,6 +26,9 @@ STATUS: Mapping[type[errors.PolicydError], grpc.StatusCode] = {
     errors.TooLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.LedgerBusy: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StateConflict: grpc.StatusCode.ABORTED,
+    errors.NotAuthorised: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ApprovalMissing: grpc.StatusCode.PERMISSION_DENIED,
 }
 """The one table from exception to status; their texts are made for callers. Any other is INTERNAL."""
 

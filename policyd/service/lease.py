@@ -108,6 +108,7 @@ class LeaseKeeper:
         self._signer = signer
         self._head = head
         self._said = ""
+        self._renewing = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -132,6 +133,10 @@ class LeaseKeeper:
         Raises:
             NotServing, StateCorrupt: the store cannot be asked now; the lease runs on to its end.
         """
+        with self._renewing:
+            return self._renew()
+
+    def _renew(self) -> bool:
         asked_at_s = clock.boot_seconds()
         epoch, chain_hash = self._head()
         word = acknowledge(

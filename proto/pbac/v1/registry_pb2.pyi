@@ -68,16 +68,20 @@ DIFFERENCE_KIND_CHANGED: DifferenceKind
 DIFFERENCE_KIND_UNCHANGED: DifferenceKind
 
 class Change(_message.Message):
-    __slots__ = ("change_id", "previous_hash", "why", "signatures")
+    __slots__ = ("change_id", "previous_hash", "why", "signatures", "asked_at_ms", "who")
     CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     PREVIOUS_HASH_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    ASKED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    WHO_FIELD_NUMBER: _ClassVar[int]
     change_id: str
     previous_hash: bytes
     why: str
     signatures: _containers.RepeatedCompositeFieldContainer[AdminSignature]
-    def __init__(self, change_id: _Optional[str] = ..., previous_hash: _Optional[bytes] = ..., why: _Optional[str] = ..., signatures: _Optional[_Iterable[_Union[AdminSignature, _Mapping]]] = ...) -> None: ...
+    asked_at_ms: int
+    who: str
+    def __init__(self, change_id: _Optional[str] = ..., previous_hash: _Optional[bytes] = ..., why: _Optional[str] = ..., signatures: _Optional[_Iterable[_Union[AdminSignature, _Mapping]]] = ..., asked_at_ms: _Optional[int] = ..., who: _Optional[str] = ...) -> None: ...
 
 class AdminSignature(_message.Message):
     __slots__ = ("key_id", "signature")
@@ -272,14 +276,16 @@ class Difference(_message.Message):
     def __init__(self, kind: _Optional[_Union[EntryKind, str]] = ..., id: _Optional[str] = ..., difference: _Optional[_Union[DifferenceKind, str]] = ..., parts: _Optional[_Iterable[_Union[PartDifference, _Mapping]]] = ...) -> None: ...
 
 class PartDifference(_message.Message):
-    __slots__ = ("part", "before", "after")
+    __slots__ = ("part", "before", "after", "step")
     PART_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     part: str
     before: str
     after: str
-    def __init__(self, part: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ...) -> None: ...
+    step: str
+    def __init__(self, part: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., step: _Optional[str] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("kind", "id", "part", "message")

@@ -36,9 +36,11 @@ class RegistryServiceStub:
     Nobody approves a change of their own.
 
     Errors: INVALID_ARGUMENT (malformed call), UNAUTHENTICATED (no usable client certificate),
-    PERMISSION_DENIED (the caller's role does not allow this), NOT_FOUND, ABORTED (the state moved on
-    since the change was planned: plan again), UNAVAILABLE (this node may not change state now: ask
-    another), DEADLINE_EXCEEDED, UNIMPLEMENTED (not built yet), INTERNAL.
+    PERMISSION_DENIED (the caller's role does not allow this, or the signatures do not carry it),
+    NOT_FOUND, ABORTED (what the change names has changed since it was planned, or its id was used for
+    another change, or the pages of a listing are no longer kept: begin again), RESOURCE_EXHAUSTED
+    (message over 17 MiB), UNAVAILABLE (this node may not change state now: ask another),
+    DEADLINE_EXCEEDED (the change may have been made: send the same again), INTERNAL.
     """
 
     def __init__(self, channel):
@@ -80,9 +82,11 @@ class RegistryServiceServicer:
     Nobody approves a change of their own.
 
     Errors: INVALID_ARGUMENT (malformed call), UNAUTHENTICATED (no usable client certificate),
-    PERMISSION_DENIED (the caller's role does not allow this), NOT_FOUND, ABORTED (the state moved on
-    since the change was planned: plan again), UNAVAILABLE (this node may not change state now: ask
-    another), DEADLINE_EXCEEDED, UNIMPLEMENTED (not built yet), INTERNAL.
+    PERMISSION_DENIED (the caller's role does not allow this, or the signatures do not carry it),
+    NOT_FOUND, ABORTED (what the change names has changed since it was planned, or its id was used for
+    another change, or the pages of a listing are no longer kept: begin again), RESOURCE_EXHAUSTED
+    (message over 17 MiB), UNAVAILABLE (this node may not change state now: ask another),
+    DEADLINE_EXCEEDED (the change may have been made: send the same again), INTERNAL.
     """
 
     def Apply(self, request, context):
@@ -158,9 +162,11 @@ class RegistryService:
     Nobody approves a change of their own.
 
     Errors: INVALID_ARGUMENT (malformed call), UNAUTHENTICATED (no usable client certificate),
-    PERMISSION_DENIED (the caller's role does not allow this), NOT_FOUND, ABORTED (the state moved on
-    since the change was planned: plan again), UNAVAILABLE (this node may not change state now: ask
-    another), DEADLINE_EXCEEDED, UNIMPLEMENTED (not built yet), INTERNAL.
+    PERMISSION_DENIED (the caller's role does not allow this, or the signatures do not carry it),
+    NOT_FOUND, ABORTED (what the change names has changed since it was planned, or its id was used for
+    another change, or the pages of a listing are no longer kept: begin again), RESOURCE_EXHAUSTED
+    (message over 17 MiB), UNAVAILABLE (this node may not change state now: ask another),
+    DEADLINE_EXCEEDED (the change may have been made: send the same again), INTERNAL.
     """
 
     @staticmethod
