@@ -19,6 +19,7 @@ _COMMANDS = {
     "fields": "policyd.cli.fields:fields",
     "policy": "policyd.cli.policy:policy",
     "registry": "policyd.cli.registry:registry",
+    "seal": "policyd.cli.seal:seal",
     "serve": "policyd.cli.serve:serve",
     "witness": "policyd.cli.witness:witness",
 }

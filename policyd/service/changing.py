@@ -94,6 +94,12 @@ class Changer:
             except ApprovalMissing:
                 self._append(proposal, stage=Stage.INTENDED, epoch=state.epoch + 1, ends_s=ends_s)
                 return Made(Progress.AWAITING_APPROVAL)
+            except StateConflict:
+                # It may have been planned on a change that this node has not taken up.
+                unknown = state.history.since(proposal.draft.planned_on) is None
+                if not unknown or not self._wait_beyond(state, ends_s=ends_s):
+                    raise
+                continue
             if not intended:
                 self._append(proposal, stage=Stage.INTENDED, epoch=state.epoch + 1, ends_s=ends_s)
                 intended = True
