@@ -15,12 +15,14 @@ from support.sealing import officer_channel, seal_request, seal_stub
 
 from fleet.harness import Fleet, FleetNode
 from fleet.history import Event, SealAsked, SealReturned, now
+from policyd.errors import NotServing
 from policyd.registry.redis_url import parse_redis_url
 from policyd.state import open_store
 
 _CALL_S = 6.0
 """Long enough for every lease to be outlasted, should a node be stopped."""
 _PATIENCE_S = 40.0
+_LOOKS = 120
 _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
 """What a node says that is stopped, dead or behind: another is asked."""
 _PAUSE = threading.Event()
@@ -91,8 +93,13 @@ def _head(fleet: Fleet) -> bytes:
     config = fleet.site.config
     if fleet.state_url is not None:
         config = replace(config, redis=parse_redis_url(fleet.state_url, base=config.data))
-    with open_store(config) as store:
-        return store.load().chain_hash
+    for _ in range(_LOOKS):
+        try:
+            with open_store(config) as store:
+                return store.load().chain_hash
+        except NotServing:
+            _PAUSE.wait(0.25)
+    raise AssertionError("the state could not be read to plan on")
 
 
 def as_if_in_force(events: Iterable[Event]) -> Iterator[Event]:
