@@ -18,6 +18,7 @@ from policyd.cli.options import (
     safe,
     state_option,
 )
+from policyd.cli.registry_intents import intents_command
 from policyd.cli.registry_trust import admin_key_command, trust_command
 from policyd.cli.signing import (
     Signing,
@@ -53,6 +54,7 @@ def registry() -> None:
 
 registry.add_command(admin_key_command)
 registry.add_command(trust_command)
+registry.add_command(intents_command)
 
 
 @registry.command()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from fleet.harness import introduced, join
+from support.redis import wait_until
 from support.server import POLICY, Site, make_site, registry_text, seals_text, serving
 
 from policyd.cli.exits import Exit
@@ -36,6 +38,14 @@ def write(site: Site, *names: str) -> str:
     path = site.data / "tokens.yaml"
     path.write_text(seals_text(dict.fromkeys(names, TOKENS)), "utf-8")
     return str(path)
+
+
+def intents(site: Site) -> list[dict[str, str]]:
+    """Return what was asked for and has no outcome yet."""
+    shown = CliRunner().invoke(main, ["registry", "intents", "--data", str(site.data), "--json"])
+    assert shown.exit_code == Exit.DONE, shown.output
+    found: list[dict[str, str]] = json.loads(shown.output)
+    return found
 
 
 def test_it_says_from_when_the_seal_holds(node: tuple[Site, Server]) -> None:
@@ -100,6 +110,7 @@ def test_a_lift_is_handed_to_a_second_person(node: tuple[Site, Server], tmp_path
     run(site, server, "add", write(site, "SEAL-1", "SEAL-2"))
     asked = run(site, server, "lift", "SEAL-1")
     (path,) = tmp_path.glob("*.change.json")
+    listed = intents(site)
     approved = CliRunner().invoke(
         main, ["registry", "approve", str(path), "--data", str(site.data), "--as", "approver-1", "--yes"]
     )
@@ -108,5 +119,8 @@ def test_a_lift_is_handed_to_a_second_person(node: tuple[Site, Server], tmp_path
 
     assert asked.exit_code == approved.exit_code == both.exit_code == Exit.DONE, both.output
     assert "takes a second person" in asked.output
+    assert len(listed) == 1
+    assert (listed[0]["change"], listed[0]["who"]) == ("lift", "sealing-officer-1")
+    wait_until(lambda: not intents(site), what="the outcome of every intent")
     assert "lifted as epoch" in both.output
     assert unknown.exit_code == Exit.USAGE
