@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import grpc
@@ -27,7 +27,7 @@ from pbac.v1 import (
 
 from policyd import clock
 from policyd.config import Config
-from policyd.errors import ConfigError
+from policyd.errors import ConfigError, NotServing
 from policyd.identity.keys import SigningKey, load_mac_key, load_signing_key, load_wrapping_key
 from policyd.identity.token import TokenVerifier
 from policyd.interceptors.authentication import AuthenticationInterceptor
@@ -43,9 +43,12 @@ from policyd.ledger.vault import Vault
 from policyd.ledger.writer import Ledger
 from policyd.policy.policyset import PolicySet
 from policyd.policy.progress import Progress, silent
+from policyd.registry.store import StateStore
 from policyd.service.audit_service import AuditServicer
 from policyd.service.changing import Changer
 from policyd.service.decision_service import DecisionServicer
+from policyd.service.in_force import InForce
+from policyd.service.lease import Lease, LeaseKeeper
 from policyd.service.listening import Listening
 from policyd.service.node import Node
 from policyd.service.recording import Recorder
@@ -53,7 +56,15 @@ from policyd.service.registry_service import RegistryServicer
 from policyd.service.releases import Releases
 from policyd.service.roles import Roles
 from policyd.service.seal_service import SealServicer
-from policyd.state import StateFollower, current_of, find_policy, load_state, open_store, record_state
+from policyd.state import (
+    StateFollower,
+    current_of,
+    find_policy,
+    load_state,
+    open_store,
+    own_key,
+    record_state,
+)
 from policyd.telemetry.delivery import make_senders
 from policyd.telemetry.projector import Projector
 from policyd.telemetry.settings import make_resource, read_settings
@@ -192,11 +203,24 @@ class Server:
         )
         record_state(store, self.ledger, state)
         current = current_of(self.policy, state, progress=self._progress)
+        lease = Lease()
         self.node = Node(
             current,
             recorder=Recorder(self.ledger, vault),
             verifier=self._verifier,
+            lease=lease,
         )
+        words = stack.enter_context(open_store(config))
+        keeper = self._keeper(words, lease)
+        in_force = InForce(
+            words,
+            config.trust,
+            applied=lambda: self.node.applied.state,
+            confirm=keeper.renew,
+            continuity=keeper.continuity,
+            one_store=config.redis is None or not config.redis.service,
+        )
+        self._changer = Changer(self.node, store, self.ledger, in_force)
         follower = StateFollower(
             self.node,
             store,
@@ -206,22 +230,39 @@ class Server:
             directory=config.policy,
             archive=config.policies,
             ledger=self.ledger,
+            applied=keeper.wake,
         )
         stack.callback(self._verifier.close)
         self.notices.extend(self._verifier.start())
         self._roles = Roles(config.trust)
-        self._changer = Changer(self.node, store, self.ledger, name=config.node, others=self._others)
         self._project_spans(stack)
         self._listen(stack)
         follower.start()
         stack.callback(follower.stop)
+        keeper.start()
+        stack.callback(keeper.stop)
         watcher = threading.Thread(target=self._watch_health, name="health", daemon=True)
         watcher.start()
 
-    def _others(self) -> tuple[str, ...]:
-        """Return the other nodes of this state: those trusted, and those with a log beside this one's."""
-        beside = {each.name for each in self.config.ledger.parent.iterdir() if each.is_dir()}
-        return tuple(sorted((self.config.trust.nodes.keys() | beside) - {self.config.node}))
+    def _keeper(self, words: StateStore, lease: Lease) -> LeaseKeeper:
+        """Return what renews the lease, which it has tried once.
+
+        ``words`` is a connection of its own: an append may take seconds, and must not hold up the lease.
+        """
+        keeper = LeaseKeeper(
+            lease,
+            words,
+            name=self.config.node,
+            signer=own_key(self.config),
+            head=self._head,
+        )
+        with suppress(NotServing):  # it starts all the same, and says that it has no lease
+            keeper.renew()
+        return keeper
+
+    def _head(self) -> tuple[int, bytes]:
+        state = self.node.applied.state
+        return state.epoch, state.chain_hash
 
     def _cosigner(self, ledger_key: SigningKey) -> Cosigner | None:
         """Return who has the ledger's checkpoints cosigned, and say at start what that is good for."""
@@ -276,7 +317,7 @@ class Server:
         decision.add_DecisionServiceServicer_to_server(
             DecisionServicer(self.node, Releases(self.ledger)), self.grpc
         )
-        seal.add_SealServiceServicer_to_server(SealServicer(self.node), self.grpc)
+        seal.add_SealServiceServicer_to_server(SealServicer(self.node, self._changer, self._roles), self.grpc)
         audit.add_AuditServiceServicer_to_server(AuditServicer(self.node, self.ledger), self.grpc)
         registry: Any = registry_pb2_grpc
         registry.add_RegistryServiceServicer_to_server(

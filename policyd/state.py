@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from policyd.errors import (
     StateCorrupt,
     StateUnfit,
 )
-from policyd.identity.keys import load_signing_key
+from policyd.identity.keys import SigningKey, load_signing_key
 from policyd.ledger.change_record import Stage, activation_record, state_change_record
 from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
@@ -61,6 +61,25 @@ def open_store(config: Config, *, progress: Progress = silent) -> StateStore:
     if not config.redis.tls and not config.redis.local:
         _LOG.warning("%s is reached without TLS: who asks and may ask can be read on the way", config.redis)
     return RedisStore(fleet_of(config, config.redis), signer=signer, progress=progress)
+
+
+def own_key(config: Config) -> SigningKey:
+    """Return the signing key of this node, which the trust document has under the node's own name.
+
+    Raises:
+        ConfigError: it cannot be used, or is another node's: then a word of one would stand for both.
+    """
+    signer = load_signing_key(config.keys / "node.key")
+    listed = config.trust.node(signer.public)
+    if listed is None or listed.id != config.node:
+        # SECURITY: the lock on its ledger makes a node of one name one process, and the trust document makes
+        # that the one holder of this key. Two processes behind one acknowledgement could be at two epochs
+        # (test_a_node_serves_under_the_name_of_its_key_alone).
+        named = f"that of node `{listed.id}`" if listed else "not in the trust document"
+        raise ConfigError(
+            f"the key of node `{config.node}` is {named}; a node serves under its own key alone"
+        )
+    return signer
 
 
 def fleet_of(config: Config, redis: RedisUrl) -> Fleet:
@@ -161,8 +180,11 @@ class StateFollower:
         directory: Path,
         archive: Path,
         ledger: Ledger,
+        applied: Callable[[], None],
     ) -> None:
+        """``applied`` is called after the node has begun to decide on something newer."""
         self._node = node
+        self._applied = applied
         self._current = current
         self._ledger = ledger
         self._policy = policy
@@ -193,7 +215,6 @@ class StateFollower:
                 if known is not None:
                     self._apply(known.changes, known.state)
                     known = None
-                self._node.confirm_fresh()
                 self._go_on()
             except (StateAstray, StateUnfit) as error:
                 # SECURITY: what the store says now is not the state, and what this node knows may lack a
@@ -243,6 +264,7 @@ class StateFollower:
         self._ledger.append([_applied(change) for change in changes])
         self._node.move_to(current)
         self._current = current
+        self._applied()
         _LOG.info("applied the state up to epoch %d", state.epoch)
 
 

@@ -21,6 +21,7 @@ _COMMANDS = {
     "keys": "policyd.cli.keys:keys",
     "policy": "policyd.cli.policy:policy",
     "registry": "policyd.cli.registry:registry",
+    "seal": "policyd.cli.seal:seal",
     "serve": "policyd.cli.serve:serve",
     "witness": "policyd.cli.witness:witness",
 }

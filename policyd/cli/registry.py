@@ -11,6 +11,7 @@ from policyd.cli import registry_remote
 from policyd.cli.administering import administering, reading_options, remote_of, server_options
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import data_option, json_option, print_json, read_text, safe
+from policyd.cli.registry_intents import intents_command
 from policyd.cli.registry_trust import admin_key_command, trust_command
 from policyd.cli.signing import (
     Signing,
@@ -50,6 +51,7 @@ def registry() -> None:
 
 registry.add_command(admin_key_command)
 registry.add_command(trust_command)
+registry.add_command(intents_command)
 
 
 @registry.command()

@@ -86,7 +86,7 @@ def settle_memory() -> None:
 
 def describe(server: Server) -> None:
     """Print what runs, where, and on which policy set."""
-    policy, current = server.policy, server.node.current
+    policy, current = server.policy, server.node.applied
     click.echo(f"policyd serves on {server.address} (mutual TLS, trust domain {server.config.trust_domain})")
     click.echo(
         f"policy set {policy.name} version {policy.version}, digest {policy.digest[:16]}: "

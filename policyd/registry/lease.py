@@ -6,8 +6,14 @@ import json
 import re
 from dataclasses import dataclass
 
-from policyd.canonical import canonical_json
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from policyd.canonical import canonical_json
+from policyd.registry.draft import Signer
+from policyd.registry.trust import Trust
+
+_SIGNED = b"policyd acknowledgement, format 1\n"
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SIGNATURE = re.compile(r"[0-9a-f]{128}", re.ASCII)
@@ -37,6 +43,32 @@ class Renewal:
     accepted: bool
     epoch: int
     chain_hash: bytes
+
+
+def acknowledge(
+    node: str, *, epoch: int, chain_hash: bytes, at_boot_ms: int, signer: Signer
+) -> Acknowledgement:
+    """Return the word of `node`, whose key `signer` is, that it decides on nothing older than `epoch`."""
+    words = _signed_bytes(node, epoch=epoch, chain_hash=chain_hash, at_boot_ms=at_boot_ms)
+    return Acknowledgement(node, epoch, chain_hash, at_boot_ms, signer.sign(words))
+
+
+def is_genuine(acknowledgement: Acknowledgement, trust: Trust) -> bool:
+    """Say whether the node that it names is trusted and has signed it."""
+    node = trust.nodes.get(acknowledgement.node)
+    if node is None:
+        return False
+    words = _signed_bytes(
+        acknowledgement.node,
+        epoch=acknowledgement.epoch,
+        chain_hash=acknowledgement.chain_hash,
+        at_boot_ms=acknowledgement.at_boot_ms,
+    )
+    try:
+        Ed25519PublicKey.from_public_bytes(node.key).verify(acknowledgement.signature, words)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def acknowledgement_bytes(acknowledgement: Acknowledgement) -> bytes:
@@ -81,6 +113,12 @@ def read_acknowledgement(data: bytes) -> Acknowledgement:
         chain_hash=bytes.fromhex(_text(value, "chain_hash", _HASH)),
         at_boot_ms=_number(value, "at_boot_ms"),
         signature=bytes.fromhex(_text(value, "signature", _SIGNATURE)),
+    )
+
+
+def _signed_bytes(node: str, *, epoch: int, chain_hash: bytes, at_boot_ms: int) -> bytes:
+    return _SIGNED + canonical_json(
+        {"at_boot_ms": at_boot_ms, "chain_hash": chain_hash.hex(), "epoch": epoch, "node": node}
     )
 
 

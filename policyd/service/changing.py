@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from pbac.v1 import decision_pb2
 
@@ -16,17 +17,13 @@ from policyd.ledger.entry import Entry
 from policyd.ledger.writer import Ledger
 from policyd.registry.change import Change, State, judge
 from policyd.registry.draft import Content, Proposal
-from policyd.registry.store import StateStore
+from policyd.service.in_force import InForce, Reach
 from policyd.service.node import Node
 
 _PATIENCE_S = 1.0
 """How long to wait for this node to take up what another has changed."""
-
-_OWN_PATIENCE_S = 10.0
-"""How long to wait for this node to take up its own change: it builds what it decides on anew."""
-
-_TO_ANSWER_S = 0.5
-"""What is left of the caller's deadline for the answer itself."""
+_ANSWER_S = 0.25
+"""What is left of the caller's deadline for the answer to get back."""
 
 
 class Progress(Enum):
@@ -41,7 +38,8 @@ class Progress(Enum):
 class Made:
     """What became of a change; ``waiting_for`` are the nodes not known to have applied it.
 
-    ``receipt`` says where the outcome is on record; a repeat of what was made before has none.
+    ``receipt`` says where the outcome is on record; a repeat of what was made before has none. ``reach`` is
+    None while it awaits approval.
     """
 
     progress: Progress
@@ -49,34 +47,33 @@ class Made:
     chain_hash: bytes = b""
     receipt: decision_pb2.Receipt | None = None
     waiting_for: tuple[str, ...] = ()
+    reach: Reach | None = None
+
+
+class ChangeStore(Protocol):
+    """What this takes of a state store."""
+
+    def append(self, proposal: Proposal, expected_epoch: int) -> int:
+        """Admit a change if the newest one is `expected_epoch`, and return its number."""
+
+    def changes(self, after_epoch: int) -> Iterator[Change]:
+        """Yield the stored changes after an epoch."""
 
 
 class Changer:
-    """Makes changes through one node. Safe for many threads.
+    """Makes changes through one node, and finds out when they hold. Safe for many threads."""
 
-    ``name`` is the node's own, ``others`` gives those of which it cannot see whether they have applied a
-    change.
-    """
-
-    def __init__(
-        self,
-        node: Node,
-        store: StateStore,
-        ledger: Ledger,
-        *,
-        name: str,
-        others: Callable[[], tuple[str, ...]],
-    ) -> None:
+    def __init__(self, node: Node, store: ChangeStore, ledger: Ledger, in_force: InForce) -> None:
         self._node = node
         self._store = store
         self._ledger = ledger
-        self._name = name
-        self._others = others
+        self._in_force = in_force
 
     def make(self, proposal: Proposal, content: Content, *, timeout_s: float) -> Made:
-        """Make a change that brings `content`, unless it was made before; blocks for ``timeout_s`` at most.
+        """Make a change that brings `content`, unless it was made before, and wait until it holds.
 
-        A change that lacks only the signature of a second person is recorded as intended and not made.
+        Blocks for ``timeout_s`` at most: what does not hold everywhere by then is pending. A change that
+        lacks only the signature of a second person is recorded as intended and not made.
 
         Raises:
             NotAuthorised: its signatures do not hold, or those who signed may not do this.
@@ -86,7 +83,7 @@ class Changer:
             LedgerBusy, LedgerClosed: the change cannot be recorded. When only its outcome cannot, it was
                 made all the same; to send it again says so.
         """
-        ends_s = clock.monotonic() + timeout_s
+        ends_s = clock.monotonic() + max(0.0, timeout_s - _ANSWER_S)
         intended = False
         while True:
             state = self._node.current.state
@@ -97,6 +94,12 @@ class Changer:
             except ApprovalMissing:
                 self._append(proposal, stage=Stage.INTENDED, epoch=state.epoch + 1, ends_s=ends_s)
                 return Made(Progress.AWAITING_APPROVAL)
+            except StateConflict:
+                # It may have been planned on a change that this node has not taken up.
+                unknown = state.history.since(proposal.draft.planned_on) is None
+                if not unknown or not self._wait_beyond(state, ends_s=ends_s):
+                    raise
+                continue
             if not intended:
                 self._append(proposal, stage=Stage.INTENDED, epoch=state.epoch + 1, ends_s=ends_s)
                 intended = True
@@ -109,11 +112,12 @@ class Changer:
                 continue
             except (ConfigError, StateCorrupt) as error:
                 raise NotServing(f"this node cannot change the state: {error}") from error
+            there_at_s = clock.boot_seconds()
             change = self._stored(epoch)
             receipt = self._append(
                 proposal, stage=Stage.IN_FORCE, epoch=epoch, ends_s=ends_s, chain_hash=change.chain_hash
             )
-            return self._reached(change, ends_s=ends_s, receipt=receipt)
+            return self._reached(change, there_at_s=there_at_s, ends_s=ends_s, receipt=receipt)
 
     def reached(self, epoch: int) -> Made:
         """Return how far the change with this number has come; this node has applied it.
@@ -121,7 +125,8 @@ class Changer:
         Raises:
             NotServing: the store cannot be read now.
         """
-        return self._reached(self._stored(epoch), ends_s=clock.monotonic(), receipt=None)
+        ends_s = clock.monotonic()
+        return self._reached(self._stored(epoch), there_at_s=None, ends_s=ends_s, receipt=None)
 
     def find(self, change_id: str) -> Change | None:
         """Return the change with this id; linear in all changes.
@@ -138,24 +143,31 @@ class Changer:
             raise StateConflict(
                 f"change id `{proposal.draft.change_id}` was used for another change; plan it again"
             )
-        return self._reached(change, ends_s=clock.monotonic() + timeout_s, receipt=None)
+        ends_s = clock.monotonic() + timeout_s
+        return self._reached(change, there_at_s=None, ends_s=ends_s, receipt=None)
 
     def _stored(self, epoch: int) -> Change:
         with reading(self._store, epoch - 1) as changes:
             return next(changes)
 
-    def _reached(self, change: Change, *, ends_s: float, receipt: decision_pb2.Receipt | None) -> Made:
-        """Return how far a change that was made has come, waiting for this node itself a while."""
-        wait_s = min(_OWN_PATIENCE_S, max(0.0, ends_s - clock.monotonic() - _TO_ANSWER_S))
-        waiting: tuple[str, ...] = self._others()
-        if self._node.wait_beyond(change.epoch - 1, timeout_s=wait_s).epoch < change.epoch:
-            waiting = (self._name, *waiting)
+    def _reached(
+        self,
+        change: Change,
+        *,
+        there_at_s: float | None,
+        ends_s: float,
+        receipt: decision_pb2.Receipt | None,
+    ) -> Made:
+        """Return how far a change that was made has come."""
+        wait_s = max(0.0, ends_s - clock.monotonic())
+        reach = self._in_force.wait(change, there_at_s=there_at_s, timeout_s=wait_s)
         return Made(
-            Progress.PENDING if waiting else Progress.IN_FORCE,
+            Progress.PENDING if reach.at is None else Progress.IN_FORCE,
             epoch=change.epoch,
             chain_hash=change.chain_hash,
             receipt=receipt,
-            waiting_for=waiting,
+            waiting_for=reach.waiting_for,
+            reach=reach,
         )
 
     def _wait_beyond(self, state: State, *, ends_s: float) -> bool:
@@ -177,7 +189,7 @@ class Changer:
 
 
 @contextmanager
-def reading(store: StateStore, after_epoch: int = 0) -> Iterator[Iterator[Change]]:
+def reading(store: ChangeStore, after_epoch: int = 0) -> Iterator[Iterator[Change]]:
     """Give the stored changes after an epoch, and let go of the store, however far they were read.
 
     Raises:

@@ -22,10 +22,8 @@ from policyd.registry.change import State
 from policyd.service.answer import write_answer, write_listing
 from policyd.service.explanation import write_explanation
 from policyd.service.facts import LISTING, Question
+from policyd.service.lease import Lease
 from policyd.service.recording import Marks, Recorded, Recorder
-
-STALE_AFTER_S = 5.0
-"""How long a node goes on answering without having read the state to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +42,28 @@ class Current:
         return self.decider.snapshot.epoch
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What a question is decided on, and until when an answer may leave once that is not the newest."""
+
+    current: Current
+    until_s: float
+
+
 class Node:
     """Answers questions: decide, record, and only then answer. Safe for many threads."""
 
-    def __init__(self, current: Current, *, recorder: Recorder, verifier: TokenVerifier) -> None:
+    def __init__(
+        self, current: Current, *, recorder: Recorder, verifier: TokenVerifier, lease: Lease
+    ) -> None:
         self._current = current
+        self._lease = lease
         self._recorder = recorder
         self._verifier = verifier
         self._moved = threading.Condition()
         self._refusing = ""
         self._draining = False
         self._unrecorded = 0
-        self._fresh_at_s = clock.boot_seconds()
 
     @property
     def current(self) -> Current:
@@ -64,19 +72,17 @@ class Node:
         Raises:
             NotServing: it may not decide at all; says why.
         """
-        if why := self._refusing or self._staleness():
+        # SECURITY: the lease before the state. What a lease was given for is never newer than what is read
+        # after it, so nothing is decided on a state that was older than its lease
+        # (test_a_seal_in_force_holds_on_every_node).
+        if why := self._refusing or self._lease.missing:
             raise NotServing(why)
         return self._current
 
-    def confirm_fresh(self) -> None:
-        """Say that the state has just been read to its end, and all of it is applied."""
-        self._fresh_at_s = clock.boot_seconds()
-
-    def _staleness(self) -> str:
-        # SECURITY: looked at by every question itself. A follower that hangs, or a process that was
-        # stopped, cannot report that it is late (test_a_node_that_cannot_follow_stops_by_itself).
-        late_s = clock.boot_seconds() - self._fresh_at_s
-        return f"the state was last read {late_s:.1f} s ago: ask another" if late_s > STALE_AFTER_S else ""
+    @property
+    def applied(self) -> Current:
+        """What the node has taken up, whether or not it may decide on it now."""
+        return self._current
 
     def move_to(self, current: Current) -> None:
         """Decide on ``current`` from now on."""
@@ -104,7 +110,7 @@ class Node:
     @property
     def refusing(self) -> str:
         """Why the node answers nothing: its own reason or the ledger's; empty while it answers."""
-        return self._refusing or self._recorder.failure or self._staleness()
+        return self._refusing or self._recorder.failure or self._lease.missing
 
     def wait_beyond(self, epoch: int, *, timeout_s: float) -> Current:
         """Wait until the node is past ``epoch``, or for ``timeout_s``, and return what is current.
@@ -138,8 +144,9 @@ class Node:
                 epoch that a question demands.
             LedgerBusy, LedgerClosed: nothing was recorded, so nothing is answered.
         """
-        current = self._at_least(max(check.at_least_epoch for check in checks))
         now = clock.now()
+        taken = self._take(max(check.at_least_epoch for check in checks))
+        current = taken.current
         recorded: list[Recorded] = []
         for check, claimed in zip(checks, claims, strict=True):
             question = self._question(check, claimed, call, now, rpc="Check")
@@ -147,7 +154,7 @@ class Node:
             recorded.append(
                 self._record(current, question, decision, until=until, call=call, wait_s=timeout_s)
             )
-        return self._commit(checks, recorded, call, timeout_s=timeout_s)
+        return self._commit(taken, checks, recorded, call, timeout_s=timeout_s)
 
     def explain(
         self, check: pb.CheckRequest, claimed: Claimed, call: Call, *, timeout_s: float
@@ -157,13 +164,15 @@ class Node:
         Raises:
             NotServing, LedgerBusy, LedgerClosed: as ``answer``.
         """
-        current = self._at_least(check.at_least_epoch)
         now = clock.now()
+        taken = self._take(check.at_least_epoch)
+        current = taken.current
         question = self._question(check, claimed, call, now, rpc="Explain")
         explanation = explain(current.decider.snapshot, question.request, now)
         decision, until = explanation.decision, explanation.valid_until
         each = self._record(current, question, decision, until=until, call=call, wait_s=timeout_s)
-        return write_explanation(explanation, self._commit([check], [each], call, timeout_s=timeout_s)[0])
+        (answer,) = self._commit(taken, [check], [each], call, timeout_s=timeout_s)
+        return write_explanation(explanation, answer)
 
     def list_fields(
         self, listing: pb.ListFieldsRequest, claimed: Claimed, call: Call, *, timeout_s: float
@@ -173,8 +182,9 @@ class Node:
         Raises:
             NotServing, LedgerBusy, LedgerClosed: as ``answer``.
         """
-        current = self._at_least(listing.at_least_epoch)
         now = clock.now()
+        taken = self._take(listing.at_least_epoch)
+        current = taken.current
         verified = self._verify(listing.requester_token, call, now)
         question = Question(
             rpc=LISTING,
@@ -185,7 +195,7 @@ class Node:
         )
         decision = current.decider.list_fields(question.request, now, table=listing.table)
         each = self._record(current, question, decision, until=now, call=call, wait_s=timeout_s)
-        receipts = self._append([each.entry], timeout_s=timeout_s)
+        receipts = self._append(taken, [each.entry], timeout_s=timeout_s)
         return write_listing(
             decision,
             request_id=listing.request_id,
@@ -233,10 +243,16 @@ class Node:
         return self._recorder.record(snapshot, question, decision, until=until, marks=marks, wait_s=wait_s)
 
     def _commit(
-        self, checks: Sequence[pb.CheckRequest], recorded: Sequence[Recorded], call: Call, *, timeout_s: float
+        self,
+        taken: _Taken,
+        checks: Sequence[pb.CheckRequest],
+        recorded: Sequence[Recorded],
+        call: Call,
+        *,
+        timeout_s: float,
     ) -> list[pb.CheckResponse]:
         """Record decisions in one commit, and return the answers."""
-        receipts = self._append([each.entry for each in recorded], timeout_s=timeout_s)
+        receipts = self._append(taken, [each.entry for each in recorded], timeout_s=timeout_s)
         answers = []
         for number, (check, each) in enumerate(zip(checks, recorded, strict=True)):
             receipt = pb.Receipt(origin=receipts.origin, index=receipts.first_index + number)
@@ -256,7 +272,7 @@ class Node:
             )
         return answers
 
-    def _append(self, entries: Sequence[Entry], *, timeout_s: float) -> Receipts:
+    def _append(self, taken: _Taken, entries: Sequence[Entry], *, timeout_s: float) -> Receipts:
         """Record, and then ask again whether an answer may leave (DESIGN.md section 3.6).
 
         The process may have been stopped, or told to stop, since the snapshot was taken. The record
@@ -268,16 +284,23 @@ class Node:
             with self._moved:
                 self._unrecorded += len(entries)
             raise
-        _ = self.current
+        if self.current.epoch != taken.current.epoch and clock.boot_seconds() > taken.until_s:
+            raise NotServing("the state moved on while this was decided, too long ago: ask again")
         return receipts
 
-    def _at_least(self, epoch: int) -> Current:
+    def _take(self, at_least_epoch: int) -> _Taken:
+        """Return what to decide a question on, whose instant was read before.
+
+        Raises:
+            NotServing: the node may not decide, or is below `at_least_epoch`.
+        """
+        until_s = self._lease.until_s
         current = self.current
-        if current.epoch < epoch:
+        if current.epoch < at_least_epoch:
             raise NotServing(
-                f"this node is at epoch {current.epoch}, the question needs {epoch}: ask another"
+                f"this node is at epoch {current.epoch}, the question needs {at_least_epoch}: ask another"
             )
-        return current
+        return _Taken(current, until_s)
 
     def _verify(self, token: str, call: Call, now: Instant) -> Verified:
         try:

@@ -19,7 +19,7 @@ from policyd_client import PolicyClient
 from support.proxy import Proxy
 from support.server import POLICY, POLICYD, Process, Site, registry_text
 
-from fleet import skewed
+from fleet import planted, skewed
 from fleet.history import Event, History, Node, Recorded, now
 from policyd import clock
 from policyd.config import FILE, read_config
@@ -58,7 +58,10 @@ class FleetNode:
     file.
     """
 
-    def __init__(self, name: str, site: Site, *, history: History, skew: Skew, state_url: str | None) -> None:
+    def __init__(
+        self, name: str, site: Site, *, history: History, skew: Skew, fault: str, state_url: str | None
+    ) -> None:
+        self._fault = fault
         self.name = name
         self.site = site
         self.skew = skew
@@ -80,6 +83,8 @@ class FleetNode:
             wrong = (str(self.skew.wall_ms), str(self.skew.boot_s), str(self.skew.pace))
             # -P: what stands beside the file is not to be found by its bare name
             command = (sys.executable, "-P", skewed.__file__, *wrong)
+        if self._fault:
+            command = (sys.executable, "-P", planted.__file__, self._fault)
         self._process = Process(self.site, *self._arguments, command=command)
         self.proxy.point_to(self._process.address)
         self.note("started")
@@ -165,7 +170,7 @@ class Fleet:
 
     Without ``state_url`` all nodes use one `state.db`. With one, such as `redis://127.0.0.1:6379`, each is
     started with `--state` and a proxy of its own to there; whoever gives it puts the registry there, from
-    the first node's directory, before `start`.
+    the first node's directory, before `start`. ``planted`` are faults of nodes (`fleet.planted`), or empty.
     """
 
     def __init__(
@@ -176,6 +181,7 @@ class Fleet:
         nodes: int = 3,
         state_url: str | None = None,
         skews: Sequence[Skew] = (),
+        planted: Sequence[str] = (),
     ) -> None:
         self.history = history
         self.state_url = state_url
@@ -191,7 +197,10 @@ class Fleet:
         self.nodes: list[FleetNode] = []
         for number, site in enumerate(sites):
             skew = skews[number] if number < len(skews) else Skew()
-            node = FleetNode(site.config.node, site, history=history, skew=skew, state_url=state_url)
+            fault = planted[number] if number < len(planted) else ""
+            node = FleetNode(
+                site.config.node, site, history=history, skew=skew, fault=fault, state_url=state_url
+            )
             self.nodes.append(node)
             self._stack.callback(node.close)
 

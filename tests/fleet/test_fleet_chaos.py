@@ -11,15 +11,14 @@ from pathlib import Path
 from fleet.chaos import campaign
 from fleet.history import Asked, Event, Node, Recorded, Released, SealAsked, SealReturned, now
 from fleet.judge import Fault, Verdict, judge
-from fleet.sealing import Applied, Sealing, as_if_in_force
+from fleet.sealing import Sealed, Sealing, as_if_in_force
 
 RUNS = int(os.environ.get("POLICYD_CHAOS_RUNS", "12"))
 SECONDS = float(os.environ.get("POLICYD_CHAOS_SECONDS", "15"))
 """`make chaos` sets both: so many seals, and no more seconds; `make test` takes a few of each."""
 SEED = int(os.environ.get("POLICYD_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
 
-SEALING: Sealing = Applied()
-"""How records are sealed. What promises more than `registry apply` does, such as `Seal`, goes here."""
+SEALING: Sealing = Sealed()
 
 
 def test_a_seal_in_force_holds_on_every_node(tmp_path: Path) -> None:

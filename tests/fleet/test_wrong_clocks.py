@@ -8,14 +8,14 @@ from typing import Any
 
 import grpc
 import pytest
-from support.server import stub
+from support.server import seals_text, stub
 
 from fleet import skewed
 from fleet.harness import Fleet, Skew
-from fleet.history import Answered, Asked, History, Refused, now
+from fleet.history import Answered, Asked, History, Refused, SealAsked, SealReturned, now
 from fleet.judge import judge
-from fleet.sealing import IN_FORCE_S, Applied
 from policyd import clock
+from policyd.service.lease import OUTLASTED_S
 
 QUESTIONS = 40
 TOKENS = {name: name.encode().ljust(32, b"!") for name in ("npd-secure", "npd-second", "npd-closed")}
@@ -56,8 +56,11 @@ def test_a_node_that_does_not_notice_its_time_is_over_is_found_out(tmp_path: Pat
         with fleet.site.channel(node.proxy.address) as channel:
             assert ask(fleet, channel, "before", count=1)[0].result().epoch
             node.pause()
-            Applied().seal(fleet, name="SEAL-1", record="p1", tokens=TOKENS)
-            threading.Event().wait(IN_FORCE_S + 0.1)  # its time has to pass; there is no event of that
+            fleet.history.add(SealAsked(now(), "SEAL-1", "p1"))
+            epoch = fleet.site.apply(seals_text({"SEAL-1": TOKENS}))
+            threading.Event().wait(OUTLASTED_S)  # its time has to pass; there is no event of that
+            # The only node is stopped, so nobody can say it; a second one would by now.
+            fleet.history.add(SealReturned(now(), "SEAL-1", "in_force", epoch))
             late = ask(fleet, channel, "late", count=QUESTIONS)
             node.resume()
             for call in late:

@@ -11,14 +11,16 @@ from typing import Any
 
 import grpc
 import pytest
+from support.redis import wait_until
 from support.server import Process, Site, make_site, registry_text, serving, stub
 
 from policyd import clock
 from policyd.errors import StateCorrupt
 from policyd.model import Outcome, Request, Token, Verified
 from policyd.server import Server
-from policyd.service import node, recording
+from policyd.service import lease, recording
 from policyd.service.question import read_question
+from policyd.state import StateFollower
 
 
 @pytest.fixture
@@ -38,18 +40,30 @@ def _status(site: Site, address: str, number: str) -> grpc.StatusCode:
     return grpc.StatusCode.OK
 
 
-def test_a_node_that_cannot_follow_stops_by_itself(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A follower that hangs cannot say that it is late; every question looks for itself."""
+def test_a_node_that_cannot_renew_its_lease_stops_by_itself(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that hangs cannot say that it is late; every question looks for itself."""
     with serving(site) as server:
         assert _status(site, server.address, "in-time") is grpc.StatusCode.OK
-        ahead_s = node.STALE_AFTER_S + 1
         real = clock.boot_seconds
 
-        monkeypatch.setattr(server.node, "confirm_fresh", lambda: None)
-        monkeypatch.setattr(clock, "boot_seconds", lambda: real() + ahead_s)
+        monkeypatch.setattr(lease.Lease, "grant", lambda *_: None)
+        monkeypatch.setattr(clock, "boot_seconds", lambda: real() + lease.LEASE_S)
 
         assert _status(site, server.address, "late") is grpc.StatusCode.UNAVAILABLE
-        assert "last read" in server.node.refusing
+        assert "lease on the state ran out" in server.node.refusing
+
+
+def test_a_node_that_cannot_follow_loses_its_lease(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease is given for the newest change alone, so a node that is stuck at an older one gets none."""
+    monkeypatch.setattr(StateFollower, "start", lambda _self: None)
+    monkeypatch.setattr(StateFollower, "stop", lambda self: self._follower.close())
+    with serving(site) as server:
+        assert _status(site, server.address, "in-time") is grpc.StatusCode.OK
+        site.apply(registry_text(status="suspended"))
+        wait_until(lambda: "lease on the state ran out" in server.node.refusing, what="the lease to end")
+        assert _status(site, server.address, "late") is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_stopped_process_answers_nothing_before_it_has_caught_up(site: Site) -> None:
@@ -63,7 +77,7 @@ def test_a_stopped_process_answers_nothing_before_it_has_caught_up(site: Site) -
                 for number in range(6)
             ]
             epoch = site.apply(registry_text(status="suspended"))
-            time.sleep(node.STALE_AFTER_S + 0.5)
+            time.sleep(lease.LEASE_S + 0.5)
         finally:
             os.kill(process.pid, signal.SIGCONT)
         for call in waiting:
@@ -128,3 +142,28 @@ def test_a_node_that_must_stop_while_it_records_gives_no_answer(
 
         assert _status(site, server.address, "overtaken") is grpc.StatusCode.UNAVAILABLE
         assert site.count() == before + 1
+
+
+def test_an_answer_of_an_older_state_does_not_outlive_the_lease_it_was_decided_under(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped meanwhile has a new lease for a new state, and none for that answer."""
+    with serving(site) as server:
+        real, append = clock.boot_seconds, server.ledger.append
+        held = []
+
+        def stopped(*arguments: Any, **named: Any) -> Any:
+            receipts = append(*arguments, **named)
+            if not held:
+                held.append(server.node.current.epoch)
+                epoch = site.apply(registry_text(status="suspended"))
+                wait_until(lambda: server.node.applied.epoch >= epoch, what="the change to be applied")
+                monkeypatch.setattr(clock, "boot_seconds", lambda: real() + lease.LEASE_S)
+                wait_until(lambda: not server.node.refusing, what="a new lease")
+            return receipts
+
+        monkeypatch.setattr(server.ledger, "append", stopped)
+
+        assert _status(site, server.address, "stopped") is grpc.StatusCode.UNAVAILABLE
+        assert held
+        assert _status(site, server.address, "after") is grpc.StatusCode.OK

@@ -124,7 +124,8 @@ def _ask_with_nothing(channel: grpc.Channel, path: str, method: Any) -> None:
             reply.cancel()
     except grpc.RpcError as error:
         failed: Any = error
-        assert failed.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
+        refusals = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED)
+        assert failed.code() in (grpc.StatusCode.UNIMPLEMENTED, *refusals)
         if failed.code() is grpc.StatusCode.UNIMPLEMENTED:
             assert failed.details() == f"{path} is not built yet; no decision was made"
     else:

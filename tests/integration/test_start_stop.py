@@ -123,6 +123,14 @@ def test_a_policy_set_with_mistakes_does_not_start_and_names_them_all(tmp_path: 
         assert running.node.current.epoch == epoch
 
 
+def test_a_node_serves_under_the_name_of_its_key_alone(site: Site) -> None:
+    """Else one acknowledgement could stand for two processes, and a third node serve that nobody lists."""
+    with pytest.raises(ConfigError, match="key of node `node-2` is that of node `node-1`"):
+        Server(replace(site.config, node="node-2")).start()
+    with serving(site) as running:
+        assert not running.node.refusing
+
+
 def test_a_running_node_keeps_its_policy_set_while_another_fails_to_start(tmp_path: Path) -> None:
     """A broken policy directory stops a new node and not the one that serves."""
     policy = Path(shutil.copytree(POLICY, tmp_path / "npd"))
