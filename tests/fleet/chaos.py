@@ -119,8 +119,10 @@ def _run(
     wait([sealing], timeout=hold_s)
     if chance.random() < 0.05:
         _pause(chance.uniform(5.0, 7.0))  # longer than any node may go on without the state
+    # The store first: a node that was killed cannot be started without it.
+    first = [undo.pop()] if any(name.startswith("store ") for name, _ in broken) else []
     chance.shuffle(undo)
-    for each in undo:
+    for each in [*first, *undo]:
         each()
     sealing.result(timeout=_SEAL_S)
     _pause(chance.uniform(0.0, 0.3))
