@@ -262,6 +262,16 @@ def join(first: Site, data: Path) -> Site:
     return Site(set_up(data, policy=POLICY, address="127.0.0.1:0"))
 
 
+def two_sites(directory: Path) -> tuple[Site, Site]:
+    """Set up two nodes on one embedded state, each with a log of its own, and register everybody."""
+    alone = Site(set_up(directory / "node-1", policy=POLICY, address="127.0.0.1:0"))
+    first, second = introduced([alone, join(alone, directory / "node-2")])
+    put_in_force(first.config)
+    first.apply(registry_text())
+    second.config.state.symlink_to(first.config.state)
+    return first, second
+
+
 def introduced(sites: Sequence[Site]) -> list[Site]:
     """Have every node trust the keys of all, and the administrators of the first."""
     trust = sites[0].config.trust

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fleet.harness import introduced, join
+from fleet.harness import two_sites
 from pbac.v1 import audit_pb2, audit_pb2_grpc
 from pbac.v1 import decision_pb2 as pb
 from policyd_client import (
@@ -26,10 +26,10 @@ from policyd_client import (
     Question,
     Withheld,
 )
-from support.server import POLICY, Site, make_site, registry_text, serving, stub
+from support.server import Site, make_site, serving, stub
 
 from policyd import merkle
-from policyd.devsetup import client_credentials, put_in_force, set_up, trusted_logs
+from policyd.devsetup import client_credentials, trusted_logs
 from policyd.identity.keys import load_signing_key
 from policyd.ledger.note import Verifier, parse, parse_checkpoint
 from policyd.ledger.verify import verify
@@ -366,11 +366,7 @@ def test_a_checkpoint_that_claims_to_be_of_this_log_must_be_signed_by_it(
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Site, Server, Server, dict[str, str]]]:
     """Two nodes on one state, each with a log of its own, and the pins of both."""
-    first = Site(set_up(tmp_path / "node-1", policy=POLICY, address="127.0.0.1:0"))
-    site, other = introduced([first, join(first, tmp_path / "node-2")])
-    put_in_force(site.config)
-    site.apply(registry_text())
-    other.config.state.symlink_to(site.config.state)
+    site, other = two_sites(tmp_path)
     with serving(site) as one, serving(other) as two:
         yield site, one, two, {each.ledger.origin: each.ledger.vkey for each in (one, two)}
 
