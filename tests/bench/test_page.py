@@ -83,3 +83,19 @@ def test_the_bench_of_a_national_registry_runs(
     assert "<!-- begin bench/scale.py -->" in text
     assert "| seals | 1,000 | 1,000 |" in text
     assert "made 1,214 entries in 8 changes" in capsys.readouterr().out
+
+
+def test_the_bench_of_seals_runs(benches: None, tmp_path: Path) -> None:
+    """Two nodes on a file and two on a Redis hear of every seal and have it in force."""
+    path = tmp_path / "page.md"
+    importlib.import_module("seals").main(
+        ["--seals=2", "--nodes=2", f"--directory={tmp_path}", f"--out={path}"]
+    )
+    text = path.read_text(encoding="utf-8")
+
+    assert "<!-- begin bench/seals.py -->" in text
+    assert [
+        text.count(f"| {state} | {what} |")
+        for state in ("a file of one host", "Redis")
+        for what in ("heard of", "in force")
+    ] == [1, 1, 1, 1]

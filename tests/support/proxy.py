@@ -107,6 +107,8 @@ class Proxy:
             await asyncio.gather(self._pass(reader, there), self._pass(from_there, writer))
         except (OSError, ValueError):
             _cut(writer)  # nobody is there, or no longer
+        except asyncio.CancelledError:
+            pass  # only `close` cancels, and the streams of Python 3.11 would print it as a failure
         finally:
             for each in (writer, there):
                 if each is not None:
