@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import ipaddress
 import re
 import socket
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from policyd import clock
+from policyd.deadline import DeadlineSource, left_s
 from policyd.errors import ConfigError, NotServing
 
 _URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/[A-Za-z0-9._~/%-]*(\?[A-Za-z0-9._~/%&=:-]*)?", re.ASCII)
@@ -77,9 +77,9 @@ def _context(authority: Path | None) -> ssl.SSLContext:
 def _connect(parts: SplitResult, *, tls: ssl.SSLContext | None, until_s: float) -> socket.socket:
     host = parts.hostname or ""
     port = parts.port or (443 if tls else 80)
-    plain = socket.create_connection((host, port), timeout=_left_s(until_s))
+    plain = socket.create_connection((host, port), timeout=left_s(until_s))
     try:
-        plain.settimeout(_left_s(until_s))
+        plain.settimeout(left_s(until_s))
         return tls.wrap_socket(plain, server_hostname=host) if tls else plain
     except BaseException:
         plain.close()
@@ -92,10 +92,10 @@ def _exchange(connection: socket.socket, parts: SplitResult, *, until_s: float, 
         f"GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         "Accept: application/jwk-set+json, application/json\r\nConnection: close\r\n\r\n"
     )
-    connection.settimeout(_left_s(until_s))
+    connection.settimeout(left_s(until_s))
     connection.sendall(head.encode("ascii"))
     # HTTPResponse wants nothing of a socket but a file to read from.
-    source: Any = _Source(connection, until_s)
+    source: Any = DeadlineSource(connection, until_s)
     with http.client.HTTPResponse(source, method="GET") as response:
         response.begin()
         if response.status != http.client.OK:
@@ -106,28 +106,3 @@ def _exchange(connection: socket.socket, parts: SplitResult, *, until_s: float, 
         if response.length:
             raise http.client.HTTPException(f"{response.length} bytes are missing")
         return body
-
-
-class _Source(io.RawIOBase):
-    """Reads from a socket until an instant; the limits of `http.client` start anew with each byte."""
-
-    def __init__(self, connection: socket.socket, until_s: float) -> None:
-        self._connection = connection
-        self._until_s = until_s
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left_s(self._until_s))
-        return self._connection.recv_into(buffer)
-
-
-def _left_s(until_s: float) -> float:
-    left_s = until_s - clock.monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the time is up")
-    return left_s

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import re
 import socket
 import ssl
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from policyd import clock
+from policyd.deadline import DeadlineSource, left_s
 from policyd.errors import NotServing
 
 MAX_REPLY_BYTES = 64 * 1024
@@ -97,10 +97,10 @@ class Poster:
 
     def _exchange(self, message: bytes, until_s: float) -> Reply:
         connection = self._socket or self._connect(until_s)
-        connection.settimeout(_left_s(until_s))
+        connection.settimeout(left_s(until_s))
         connection.sendall(message)
         # HTTPResponse wants nothing of a socket but a file to read from.
-        source: Any = _Source(connection, until_s)
+        source: Any = DeadlineSource(connection, until_s)
         with http.client.HTTPResponse(source, method="POST") as response:
             response.begin()
             read = response.read(MAX_REPLY_BYTES + 1)
@@ -112,37 +112,12 @@ class Poster:
             return Reply(response.status, content_type, read)
 
     def _connect(self, until_s: float) -> socket.socket:
-        plain = socket.create_connection((self._host, self._port), timeout=_left_s(until_s))
+        plain = socket.create_connection((self._host, self._port), timeout=left_s(until_s))
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.settimeout(_left_s(until_s))
+            plain.settimeout(left_s(until_s))
             self._socket = self._tls.wrap_socket(plain, server_hostname=self._host) if self._tls else plain
         except BaseException:
             plain.close()
             raise
         return self._socket
-
-
-class _Source(io.RawIOBase):
-    """Reads from a socket until an instant, however slowly the bytes come."""
-
-    def __init__(self, connection: socket.socket, until_s: float) -> None:
-        self._connection = connection
-        self._until_s = until_s
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left_s(self._until_s))
-        return self._connection.recv_into(buffer)
-
-
-def _left_s(until_s: float) -> float:
-    left_s = until_s - clock.monotonic()
-    if left_s <= 0:
-        raise TimeoutError("the time is up")
-    return left_s

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 FLOORS: dict[int, str] = {
-    0: "model errors reasons clock ids names files sqlite",
+    0: "model errors reasons clock ids names files sqlite deadline",
     1: "persistent purpose fieldset merkle canonical transform obligation",
     2: "policy",
     3: "decision",
@@ -193,7 +193,7 @@ def time_and_chance(found: list[Module]) -> Iterator[str]:
         for name, line in module.uses():
             if TIME_AND_CHANCE.fullmatch(name) and not re.fullmatch(allowed, name):
                 yield f"{module.path}:{line}: `{name}`; ask clock.py or ids.py"
-            if name in ("policyd.clock.now", "policyd.clock.monotonic") and FLOOR_OF.get(module.part, 0) < 4:
+            if name in ("policyd.clock.now", "policyd.clock.monotonic") and _untimed(module):
                 yield f"{module.path}:{line}: `{name}`; below floor 4 the time is an argument"
 
 
@@ -229,6 +229,11 @@ def _home(part: str, found: list[Module]) -> str:
 
 def _sideways(module: Module, name: str) -> bool:
     return any(f"{module.name}.".startswith(f"{a}.") and f"{name}.".startswith(f"{b}.") for a, b in SIDEWAYS)
+
+
+def _untimed(module: Module) -> bool:
+    """Return whether the module may not ask what time it is; what only waits by a deadline may."""
+    return FLOOR_OF.get(module.part, 0) < 4 and module.part != "deadline"
 
 
 def _impure(module: Module, top: str, name: str) -> bool:
