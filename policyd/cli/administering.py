@@ -20,6 +20,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DEADLINE_S = 120.0
 """Longer than a node takes for a change of 16 MiB."""
+READING_S = 10.0
+"""For a node that is not there; a page of a listing takes milliseconds."""
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _SERVER = click.option(
@@ -92,8 +94,10 @@ def signing_key(remote: Remote, folder: Path | None, administrator: str) -> Sign
 
 
 @contextmanager
-def administering(remote: Remote, administrator: str) -> Iterator[AdminClient]:
-    """Give a connection to the node; what it turns away ends the command.
+def administering(
+    remote: Remote, administrator: str, *, deadline_s: float = _DEADLINE_S
+) -> Iterator[AdminClient]:
+    """Give a connection to the node, for calls of ``deadline_s`` each; what it turns away ends the command.
 
     Raises:
         Failure: the node said no, or said nothing.
@@ -106,7 +110,7 @@ def administering(remote: Remote, administrator: str) -> Iterator[AdminClient]:
             ca=remote.ca or remote.data / "tls" / "ca.pem",
             certificate=remote.certificate or own / f"{administrator}.pem",
             key=remote.certificate_key or own / f"{administrator}.key",
-            deadline_s=_DEADLINE_S,
+            deadline_s=deadline_s,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error

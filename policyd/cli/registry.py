@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from policyd.cli import registry_remote
-from policyd.cli.administering import administering, reading_options, remote_of, server_options
+from policyd.cli.administering import READING_S, administering, reading_options, remote_of, server_options
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import data_option, json_option, print_json, read_text, safe
 from policyd.cli.registry_intents import intents_command
@@ -195,7 +195,7 @@ def list_command(*, data: Path, state_url: str | None, me: str | None, as_json: 
     """List what is registered; through a node, all but the seals."""
     remote = remote_of(options, data)
     if remote is not None:
-        with administering(remote, _named(me)) as client:
+        with administering(remote, _named(me), deadline_s=READING_S) as client:
             epoch, found = registry_remote.read_all(client)
     else:
         with open_store(config_of(data, state_url)) as store:
@@ -232,7 +232,7 @@ def get(
     """Show one entry, and which change made it what it is."""
     section, remote = _SUSPENDABLE[kind], remote_of(options, data)
     if remote is not None:
-        with administering(remote, _named(me)) as client:
+        with administering(remote, _named(me), deadline_s=READING_S) as client:
             entry, answer = registry_remote.get(client, section, entry_id, epoch=epoch or 0)
         at, changed_at = answer.epoch, answer.changed_at_epoch
     else:
