@@ -18,7 +18,7 @@ from policyd.decision.decide import Ruling, answer, rule
 from policyd.decision.entitlement import Entitlement, entitle
 from policyd.decision.listing import list_fields
 from policyd.decision.snapshot import Snapshot
-from policyd.model import Decision, Instant, Request
+from policyd.model import Claimed, Decision, Instant, Request
 
 Key = tuple[object, ...]
 _NAMES_LIMIT = 100_000
@@ -80,8 +80,7 @@ class Decider:
         """Return the decision, and the first instant at which time alone could change it."""
         kept = self._entitled(request, now)
         claimed = request.claimed
-        # The epoch is in its obligations, and a shelf may be that of an earlier snapshot.
-        asked = (self.snapshot.epoch, claimed.fields, claimed.used_fields, claimed.years)
+        asked = ruling_key(claimed, epoch=self.snapshot.epoch)
         ruled = kept.rulings.get(asked)
         if ruled is None:
             ruled = rule(self.snapshot, claimed, kept.entitlement)
@@ -135,3 +134,16 @@ def cache_key(request: Request) -> Key:
         raise ValueError("a question without a verified token has no cache key")
     who = (token.issuer, token.subject, token.roles, token.visas)
     return (claimed.agreement, claimed.purposes, claimed.action, *who)
+
+
+def ruling_key(claimed: Claimed, *, epoch: int) -> Key:
+    """Return every input of ``rule`` but the entitlement.
+
+    One text for each list, which takes a quarter of the time that 3,800 names take to hash and compare.
+    """
+    # SECURITY: lists that differ may give one text only if a name holds a zero character, and a ruling on
+    # such a list is not kept: it is no field. Of lists as long as one without, none gives the same text
+    # (test_a_zero_character_in_a_name_gets_no_ruling_of_another_list).
+    fields, used = claimed.fields, claimed.used_fields
+    # The epoch is in the obligations, and a shelf may be that of an earlier snapshot.
+    return (epoch, len(fields), "\0".join(fields), len(used), "\0".join(used), claimed.years)

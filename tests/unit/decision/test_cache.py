@@ -320,6 +320,21 @@ def test_a_kept_ruling_answers_its_own_fields_used_fields_and_years(policy: Poli
     assert len(rulings_for(decider, "svc-secure")) == len(known)
 
 
+def test_a_zero_character_in_a_name_gets_no_ruling_of_another_list(policy: PolicySet) -> None:
+    """However zeros are put between or into the names of a list that was ruled on, the answer is its own."""
+    decider = Decider(tiny.snapshot(policy))
+    known = ("Pupil.Fsm", "Pupil.Ref", "Pupil.Fsm")
+    decider.decide(ask(*known), NOW)
+    text = "\0".join(known)
+    joined = (text, text.replace("\0", "", 1), *(f"{each}\0" for each in known), "\0", "")
+    for names in product(joined + known, repeat=3):
+        for used in ((), ("",), ("\0",)):
+            request = replace(_ASKED, claimed=replace(_ASKED.claimed, fields=names, used_fields=used))
+            assert decider.decide(request, NOW) == decide(decider.snapshot, request, NOW)
+    for names in (("Pupil.Fsm\0Pupil.Ref", "Pupil.Fsm"), (text,), (text, ""), ("", text)):
+        assert decider.decide(ask(*names), NOW) == decide(decider.snapshot, ask(*names), NOW)
+
+
 def _names(request: Request) -> tuple[str, ...]:
     return request.claimed.fields + request.claimed.used_fields
 
@@ -358,7 +373,7 @@ def test_rulings_are_bounded_by_their_names(policy: PolicySet) -> None:
     assert len(rulings_for(decider, "svc-secure")) == 2
 
     decider.decide(ask("Pupil.Ref", years=(2018,)), NOW)
-    assert rulings_for(decider, "svc-secure") == [(7, ("Pupil.Ref",), (), (2018,))]
+    assert rulings_for(decider, "svc-secure") == [(7, 1, "Pupil.Ref", 0, "", (2018,))]
     assert len(rulings_for(decider, "svc-quiet")) == 1
 
     decider.decide(ask("Pupil.Ref", "Pupil.Fsm", "Pupil.Ref", years=(2018,)), NOW)
