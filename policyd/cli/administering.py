@@ -13,8 +13,8 @@ from policyd_client import AdminClient, NotDone
 
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import safe
-from policyd.devsetup import key_name
-from policyd.identity.keys import SigningKey, load_signing_key
+from policyd.cli.signing import load_admin_key
+from policyd.identity.keys import SigningKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,7 +90,7 @@ def signing_key(remote: Remote, folder: Path | None, administrator: str) -> Sign
     Raises:
         ConfigError: it cannot be used.
     """
-    return load_signing_key((folder or remote.data / "keys") / f"{key_name(administrator)}.key")
+    return load_admin_key(folder or remote.data / "keys", administrator)
 
 
 @contextmanager

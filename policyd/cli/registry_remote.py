@@ -10,14 +10,13 @@ import click
 from pbac.v1 import registry_pb2 as pb
 from policyd_client import AdminClient, NotDone
 
-from policyd import clock, ids
 from policyd.cli.administering import Remote, administering, signing_key
 from policyd.cli.exits import Exit, Failure
 from policyd.cli.options import safe
-from policyd.cli.signing import Signing, hand_on, keep, show_request
+from policyd.cli.signing import Signing, hand_on, keep, new_draft, show_request
 from policyd.model import Registry
 from policyd.registry.document import read_alone
-from policyd.registry.draft import Draft, Proposal, draft_change, read_body
+from policyd.registry.draft import Proposal, read_body
 from policyd.registry.entry import Entry, Section, entries
 from policyd.registry.state import Difference, Effect, MemberChange, plan, render
 from policyd.service.change_wire import write_change
@@ -45,7 +44,7 @@ def apply(remote: Remote, file: Path, *, why: str, signing: Signing, dry_run: bo
         elif dry_run:
             click.echo("planned; nothing was changed")
         else:
-            draft = _draft(changed, who=signing.names[0], why=why, planned_on=planned.chain_hash)
+            draft = new_draft(changed, who=signing.names[0], why=why, planned_on=planned.chain_hash)
             _sign_and_send(client, remote, Proposal(draft), changed, planned, signing=signing)
 
 
@@ -73,7 +72,7 @@ def suspend(remote: Remote, section: Section, id_: str, *, why: str, signing: Si
             click.echo(f"{section.noun} {id_} is suspended already")
             return
         planned = _plan(client, change, called=f"{section.noun} {id_}")
-        draft = _draft(change, who=signing.names[0], why=why, planned_on=planned.chain_hash)
+        draft = new_draft(change, who=signing.names[0], why=why, planned_on=planned.chain_hash)
         named = section, id_
         _sign_and_send(client, remote, Proposal(draft), change, planned, signing=signing, suspend=named)
 
@@ -211,15 +210,6 @@ def _changed(wanted: Registry, planned: pb.ApplyResponse) -> Registry:
             section = KINDS[each.kind]
             found.setdefault(section.key, {})[each.id] = section.of(wanted)[each.id]
     return Registry(**found)
-
-
-def _draft(content: Registry, *, who: str, why: str, planned_on: bytes) -> Draft:
-    try:
-        return draft_change(
-            content, who=who, why=why, at=clock.now(), change_id=ids.change_id(), planned_on=planned_on
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _read(sent: Iterable[pb.Entry]) -> Registry:

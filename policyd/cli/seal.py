@@ -13,20 +13,25 @@ import grpc
 from pbac.v1 import registry_pb2, seal_pb2_grpc
 from pbac.v1 import seal_pb2 as pb
 
-from policyd import clock, ids
+from policyd import clock
 from policyd.cli.exits import Commands, Exit, Failure
 from policyd.cli.options import data_option, safe
-from policyd.cli.signing import Signing, show, signing_options, why_option
+from policyd.cli.signing import (
+    Signing,
+    keep,
+    load_admin_key,
+    new_draft,
+    show,
+    signing_options,
+    why_option,
+)
 from policyd.cli.state_place import config_of, state_option
 from policyd.config import Config
-from policyd.devsetup import key_name
 from policyd.errors import ConfigError
-from policyd.identity.keys import load_signing_key
 from policyd.model import Registry
 from policyd.registry.change import State
 from policyd.registry.document import read_registry
-from policyd.registry.draft import Content, Lift, Proposal, draft_change
-from policyd.registry.proposal_file import ENDING, write_proposal
+from policyd.registry.draft import Content, Lift, Proposal
 from policyd.service.change_wire import write_change
 from policyd.state import open_store
 
@@ -143,11 +148,7 @@ def lift(
     with _connected(config, server, asker) as stub:
         answer = stub.Lift(pb.LiftRequest(change=write_change(proposal), seal_id=seal_id), timeout=_CALL_S)
     if answer.state == registry_pb2.CHANGE_STATE_AWAITING_APPROVAL:
-        path = Path(f"{proposal.draft.change_id}{ENDING}")
-        try:
-            path.write_text(write_proposal(proposal), encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        path = keep(proposal, file=None)
         click.echo("not lifted yet: this takes a second person, who is an approver")
         click.echo(f"wrote {path}; to sign and lift it, the other person runs:")
         click.echo(f"  policyd registry approve {path} --data {config.data} --as THEIR-ID")
@@ -163,20 +164,9 @@ def _state(config: Config) -> State:
 
 
 def _signed(config: Config, content: Content, *, state: State, why: str, signing: Signing) -> Proposal:
-    try:
-        draft = draft_change(
-            content,
-            who=signing.names[0],
-            why=why,
-            at=clock.now(),
-            change_id=ids.change_id(),
-            planned_on=state.chain_hash,
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    draft = new_draft(content, who=signing.names[0], why=why, planned_on=state.chain_hash)
     folder = config.keys if signing.keys is None else signing.keys
-    keys = [load_signing_key(folder / f"{key_name(name)}.key") for name in signing.names]
-    return Proposal(draft).signed_by(*keys)
+    return Proposal(draft).signed_by(*(load_admin_key(folder, name) for name in signing.names))
 
 
 def _wait_for(stub: Any, request: pb.SealRequest, *, wait_s: float) -> pb.SealResponse:

@@ -12,6 +12,7 @@ import click
 from policyd import clock, ids
 from policyd.cli.options import safe
 from policyd.config import Config
+from policyd.devsetup import key_name
 from policyd.errors import ApprovalMissing, ConfigError
 from policyd.identity.keys import SigningKey, load_signing_key
 from policyd.model import Registry
@@ -76,18 +77,31 @@ def make_change(
         click.UsageError: the reason or the content cannot be recorded.
         PolicydError: as `EmbeddedStore.append`.
     """
+    draft = new_draft(content, who=signing.names[0], why=why, planned_on=state.chain_hash)
+    return sign_and_apply(config, store, Proposal(draft), content=content, state=state, signing=signing)
+
+
+def new_draft(content: Content, *, who: str, why: str, planned_on: bytes) -> Draft:
+    """Return a change of now, under a new id.
+
+    Raises:
+        click.UsageError: the reason or the content cannot be recorded.
+    """
     try:
-        draft = draft_change(
-            content,
-            who=signing.names[0],
-            why=why,
-            at=clock.now(),
-            change_id=ids.change_id(),
-            planned_on=state.chain_hash,
+        return draft_change(
+            content, who=who, why=why, at=clock.now(), change_id=ids.change_id(), planned_on=planned_on
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return sign_and_apply(config, store, Proposal(draft), content=content, state=state, signing=signing)
+
+
+def load_admin_key(folder: Path, name: str) -> SigningKey:
+    """Read the key with which an administrator signs; whether it counts is for others to say.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    return load_signing_key(folder / f"{key_name(name)}.key")
 
 
 def sign_and_apply(
@@ -199,8 +213,9 @@ def _key(config: Config, folder: Path | None, name: str, trusts: Sequence[Trust]
     known: Iterable[str] = (key for trust in trusts for key in trust.administrators)
     if name not in set(known):
         raise click.UsageError(f"`{name}` is no administrator of the trust document")
-    path = (config.keys if folder is None else folder) / f"admin-{name}.key"
-    key = load_signing_key(path)
+    folder = config.keys if folder is None else folder
+    key = load_admin_key(folder, name)
     if all(key.public != trust.administrators[name].key for trust in trusts if name in trust.administrators):
+        path = folder / f"{key_name(name)}.key"
         raise ConfigError(f"{path} is not the key that the trust document has for `{name}`")
     return key

@@ -13,7 +13,7 @@ from policyd.canonical import canonical_json
 from policyd.errors import NotAuthorised, StateConflict, StateCorrupt
 from policyd.model import Registry
 from policyd.registry.authority import authorise
-from policyd.registry.check import RegistryError, lifted_seals, unknown_seals, unsealed
+from policyd.registry.check import RegistryError, check, lifted_seals, unknown_seals, unsealed
 from policyd.registry.draft import (
     Activation,
     AdminSignature,
@@ -26,7 +26,7 @@ from policyd.registry.draft import (
     read_body,
 )
 from policyd.registry.history import History
-from policyd.registry.state import RegistryEdit
+from policyd.registry.state import RegistryEdit, merge
 from policyd.registry.trust import Trust
 
 GENESIS = hashlib.sha256(b"policyd state chain, format 2").digest()
@@ -81,6 +81,37 @@ def admit(proposal: Proposal, *, state: State, node: str, signer: Signer) -> Cha
     order = order_bytes(proposal, epoch=epoch, previous=state.chain_hash, node=node)
     return Change(
         epoch, state.chain_hash, proposal.draft, proposal.signatures, node=node, signature=signer.sign(order)
+    )
+
+
+def admit_checked(
+    proposal: Proposal, content: Content, *, state: State, expected_epoch: int, node: str, signer: Signer
+) -> tuple[Change, State]:
+    """Return a proposal, which brings `content`, as the change after `state`, and the state after that.
+
+    What every store does before it keeps a change; nothing is kept here.
+
+    Raises:
+        StateConflict: the state has another epoch than the one expected, or as `judge`.
+        ApprovalMissing, NotAuthorised: its signatures do not carry it.
+        RegistryError: its entries contradict each other or those registered.
+        ValueError: a seal has a token that is not 32 bytes long.
+    """
+    if state.epoch != expected_epoch:
+        raise epoch_conflict(state.epoch, expected_epoch)
+    judge(proposal, content=content, state=state)
+    if isinstance(content, Registry):
+        faults = check(merge(state.registry, content), only=content, before=state.registry)
+        if faults:
+            raise RegistryError(faults)
+    change = admit(proposal, state=state, node=node, signer=signer)
+    return change, apply_change(change, content, state=state)
+
+
+def epoch_conflict(epoch: int, expected: int) -> StateConflict:
+    """Return the error that the state is at another epoch than a change was planned on."""
+    return StateConflict(
+        f"the state is at epoch {epoch}, but the change was planned on {expected}; plan it again"
     )
 
 

@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Self
 
 from policyd import clock
-from policyd.errors import ConfigError, NotServing, StateAstray, StateConflict, StateCorrupt
-from policyd.model import Registry
+from policyd.errors import ConfigError, NotServing, StateAstray, StateCorrupt
 from policyd.policy.progress import Progress, silent
-from policyd.registry.change import Change, State, admit, apply_change, extend, judge
-from policyd.registry.check import RegistryError, check
+from policyd.registry.change import Change, State, admit_checked, epoch_conflict, extend
 from policyd.registry.draft import Proposal, Signer, read_body
 from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
 from policyd.registry.redis_entry import Head
 from policyd.registry.redis_link import AnswerLost, Link
 from policyd.registry.redis_url import RedisUrl
-from policyd.registry.state import merge
 from policyd.registry.store import EmbeddedStore, Update, check_trust, node_of
 from policyd.registry.trust import Trust
 
@@ -141,22 +138,21 @@ class RedisStore:
         with self._lock:
             self._known = _catch_up(self._link, self._known, copy=self._copy)[1]
             state = check_trust(self._known, self._fleet.trust)
-            if state.epoch != expected_epoch:
-                raise _conflict(state.epoch, expected_epoch)
-            judge(proposal, content=content, state=state)
-            if isinstance(content, Registry):
-                faults = check(merge(state.registry, content), only=content, before=state.registry)
-                if faults:
-                    raise RegistryError(faults)
-            change = admit(proposal, state=state, node=self._node, signer=self._signer)
-            after = apply_change(change, content, state=state)
+            change, after = admit_checked(
+                proposal,
+                content,
+                state=state,
+                expected_epoch=expected_epoch,
+                node=self._node,
+                signer=self._signer,
+            )
             try:
                 moved = self._link.append(change)
             except AnswerLost as error:
                 self._settle(change, error)
                 moved = None
             if moved is not None:
-                raise _conflict(moved.epoch, expected_epoch)
+                raise epoch_conflict(moved.epoch, expected_epoch)
             # It is in force whatever becomes of the copy, which the next catching up would complete.
             with suppress(NotServing):
                 if self._copy is not None:
@@ -237,7 +233,7 @@ class RedisStore:
                 if head.epoch >= change.epoch:
                     if self._link.changes_after(change.epoch - 1)[:1] == [change]:
                         return
-                    raise _conflict(head.epoch, change.epoch - 1)
+                    raise epoch_conflict(head.epoch, change.epoch - 1)
             except NotServing as error:
                 lost = error
             if clock.monotonic() >= until:
@@ -351,10 +347,4 @@ def _forked(link: Link, state: State) -> str:
     return (
         f"{link} has another change {state.epoch} than this node has applied"
         f" ({state.chain_hash.hex()[:16]}): two histories; `policyd registry republish` shows both"
-    )
-
-
-def _conflict(epoch: int, expected: int) -> StateConflict:
-    return StateConflict(
-        f"the state is at epoch {epoch}, but the change was planned on {expected}; plan it again"
     )

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from policyd import clock
-from policyd.errors import ConfigError, StateConflict, StateCorrupt
-from policyd.model import Registry
+from policyd.errors import ConfigError, StateCorrupt
 from policyd.policy.load import collection_off
 from policyd.policy.progress import Progress, silent
-from policyd.registry.change import GENESIS, Change, State, admit, apply_change, extend, judge
+from policyd.registry.change import GENESIS, Change, State, admit_checked, extend
 from policyd.registry.change_table import changes_after, changes_from, highest, insert, stored
-from policyd.registry.check import RegistryError, check
 from policyd.registry.database import Database, make
 from policyd.registry.draft import Proposal, Signer, read_body
 from policyd.registry.lease import Acknowledgement, Renewal, acknowledgement_bytes, read_acknowledgement
-from policyd.registry.state import merge
 from policyd.registry.trust import Trust
 from policyd.sqlite import transaction
 
@@ -174,18 +171,14 @@ class EmbeddedStore:
             with transaction(connection, "BEGIN IMMEDIATE"):
                 self._known = extend(self._known, changes_after(connection, self._known))
                 state = check_trust(self._known, self._trust)
-                if state.epoch != expected_epoch:
-                    raise StateConflict(
-                        f"the state is at epoch {state.epoch}, but the change was planned on"
-                        f" {expected_epoch}; plan it again"
-                    )
-                judge(proposal, content=content, state=state)
-                if isinstance(content, Registry):
-                    faults = check(merge(state.registry, content), only=content, before=state.registry)
-                    if faults:
-                        raise RegistryError(faults)
-                change = admit(proposal, state=state, node=self._node, signer=self._signer)
-                after = apply_change(change, content, state=state)
+                change, after = admit_checked(
+                    proposal,
+                    content,
+                    state=state,
+                    expected_epoch=expected_epoch,
+                    node=self._node,
+                    signer=self._signer,
+                )
                 insert(connection, change)
             self._known = after
             return after.epoch
