@@ -15,7 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.administration import AT, NODE_A, TRUST, make, propose
-from support.redis import server_program, wait_until
+from support.redis import server_program
+from support.waiting import wait_until
 
 from policyd.errors import NotServing, PolicydError
 from policyd.model import Organisation, Registry, Status

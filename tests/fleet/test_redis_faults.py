@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from support.administration import AT, NODE_A, NODE_B, TRUST, Key, make, propose
-from support.redis import RedisServer, wait_until
+from support.redis import RedisServer
 from support.redis_proxy import Proxy
+from support.waiting import wait_until
 
 from policyd import clock
 from policyd.errors import ConfigError, NotServing, PolicydError, StateAstray, StateConflict, StateUnfit

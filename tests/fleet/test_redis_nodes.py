@@ -25,8 +25,9 @@ from support.admin import (
     request_of,
     sign,
 )
-from support.redis import RedisServer, wait_until
+from support.redis import RedisServer
 from support.server import POLICY, Process, Site, make_site, registry_text, serving, stub
+from support.waiting import wait_until
 
 from fleet.harness import introduced, join
 from policyd import clock

@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 import pytest
-from support.redis import wait_until
 from support.server import Process, Site, make_site, registry_text, serving, stub
+from support.waiting import wait_until
 
 from policyd import clock
 from policyd.errors import StateCorrupt

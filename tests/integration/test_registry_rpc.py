@@ -34,8 +34,8 @@ from support.admin import (
     sent,
     sign,
 )
-from support.redis import wait_until
 from support.server import Site, make_site, reasons, registry_text, serving, stub
+from support.waiting import wait_until
 
 from policyd.model import Action, Agreement, Registry, Status
 from policyd.server import MAX_APPLY_BYTES, Server

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from fleet.harness import introduced, join
-from support.redis import wait_until
 from support.server import POLICY, Site, make_site, registry_text, seals_text, serving
+from support.waiting import wait_until
 
 from policyd.cli.exits import Exit
 from policyd.cli.main import main

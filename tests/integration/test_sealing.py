@@ -12,9 +12,9 @@ import pytest
 from fleet.harness import introduced, join
 from pbac.v1 import registry_pb2
 from pbac.v1 import seal_pb2 as pb
-from support.redis import wait_until
 from support.sealing import APPROVER, OFFICER, lift_request, officer_channel, seal_request, seal_stub
 from support.server import POLICY, Site, make_site, registry_text, serving
+from support.waiting import wait_until
 
 from policyd.devsetup import put_in_force, set_up
 from policyd.errors import ConfigError

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-
-START_S = 20.0
-WAKE_S = 0.02
+from support.waiting import wait_until
 
 
 def server_program() -> str:
@@ -122,16 +119,6 @@ class RedisServer:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-def wait_until(condition: Any, *, what: str, timeout_s: float = START_S) -> None:
-    """Ask until it holds; these are facts about other processes, which send no event."""
-    pause = threading.Event()
-    for _ in range(int(timeout_s / WAKE_S)):
-        if condition():
-            return
-        pause.wait(WAKE_S)
-    raise AssertionError(f"waited {timeout_s} s in vain for {what}")
 
 
 def domain_of(directory: Path) -> str:

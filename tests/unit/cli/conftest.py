@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.server import Site, make_site, serving
+from support.server import Site, make_site, registry_text, serving
 
 from policyd.server import Server
 
@@ -36,3 +37,22 @@ def run() -> Run:
         return result
 
     return invoke
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Site:
+    """A data directory of this test alone, with the usual registry, and no server."""
+    return make_site(tmp_path / "data")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A registry file that suspends the agreement and adds a person."""
+    path = tmp_path / "registry.yaml"
+    person = (
+        "{id: researcher-4, organisation: org-university-1, "
+        "identity: {issuer: policyd-dev, subject: researcher-4}, roles: [researcher], status: active}"
+    )
+    text = registry_text(status="suspended").replace("requesters:\n", f"requesters:\n  - {person}\n", 1)
+    path.write_text(text, "utf-8")
+    return path

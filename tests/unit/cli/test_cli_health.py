@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.redis import free_port, wait_until
+from support.redis import free_port
 from support.server import POLICY, Site, make_site, serving
+from support.waiting import wait_until
 
 from policyd.cli.health import _near
 from policyd.devsetup import client_files, set_up

@@ -7,29 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import Site, make_site, registry_text
+from support.server import Site, registry_text
 
 ONE = ("--as", "registrar-1", "--yes")
 TWO = (*ONE, "--approve", "approver-1")
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Site:
-    """A data directory of this test alone, with the usual registry, and no server."""
-    return make_site(tmp_path / "data")
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A registry file that suspends the agreement and adds a person."""
-    path = tmp_path / "registry.yaml"
-    person = (
-        "{id: researcher-4, organisation: org-university-1, "
-        "identity: {issuer: policyd-dev, subject: researcher-4}, roles: [researcher], status: active}"
-    )
-    text = registry_text(status="suspended").replace("requesters:\n", f"requesters:\n  - {person}\n", 1)
-    path.write_text(text, "utf-8")
-    return path
 
 
 def _state(run: Any, site: Site) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.server import Site, make_site, registry_text, serving
+from support.server import Site, registry_text, serving
 
 from policyd.server import Server
 from policyd.service.changing import Changer
@@ -19,27 +19,9 @@ BOTH = (*AS, "--approve", "approver-1")
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Site:
-    return make_site(tmp_path / "data")
-
-
-@pytest.fixture
 def node(own: Site) -> Iterator[Server]:
     with serving(own) as running:
         yield running
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A registry file that suspends the agreement and adds a person."""
-    path = tmp_path / "registry.yaml"
-    person = (
-        "{id: researcher-4, organisation: org-university-1, "
-        "identity: {issuer: policyd-dev, subject: researcher-4}, roles: [researcher], status: active}"
-    )
-    text = registry_text(status="suspended").replace("requesters:\n", f"requesters:\n  - {person}\n", 1)
-    path.write_text(text, "utf-8")
-    return path
 
 
 def _listed(run: Any, *where: object) -> dict[str, Any]:
